@@ -1,0 +1,1 @@
+"""The command `mgw`: one file a verb."""

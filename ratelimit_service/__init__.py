@@ -1,0 +1,1 @@
+"""May this caller pass now: Envoy's rate limit service."""
