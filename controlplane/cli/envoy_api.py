@@ -28,6 +28,7 @@ ROOTS = (
     "envoy/extensions/access_loggers/grpc/v3/als.proto",
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
     "envoy/extensions/clusters/aggregate/v3/cluster.proto",
+    "envoy/extensions/filters/http/body_size_limit/v3/body_size_limit.proto",
     "envoy/extensions/filters/http/buffer/v3/buffer.proto",
     "envoy/extensions/filters/http/composite/v3/composite.proto",
     "envoy/extensions/filters/http/cors/v3/cors.proto",
@@ -164,8 +165,10 @@ def generate(target: Path) -> int:
         out.mkdir()
         plugin = Path(sys.executable).with_name("protoc-gen-mypy")
         subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", f"--plugin=protoc-gen-mypy={plugin}"]
-            + [f"--descriptor_set_in={descriptor_set}", f"--python_out={out}", f"--mypy_out=quiet:{out}", *ours],
+            [
+                *(sys.executable, "-m", "grpc_tools.protoc", f"--plugin=protoc-gen-mypy={plugin}"),
+                *(f"--descriptor_set_in={descriptor_set}", f"--python_out={out}", f"--mypy_out=quiet:{out}", *ours),
+            ],
             check=True,
         )
         _lay_out(out, target)
@@ -191,7 +194,8 @@ def _lay_out(out: Path, target: Path) -> None:
 
 
 _BANNER = (
-    '"""Envoy\'s API as Python messages, generated from the pinned Envoy by `mgw dev envoy-api`. Never edit by hand.\n\n'
+    '"""Envoy\'s API as Python messages, generated from the pinned Envoy by `mgw dev envoy-api`. '
+    "Never edit by hand.\n\n"
     "Copyright of the protos: the Envoy project authors, Apache License 2.0.\n"
     '"""\n'
 )

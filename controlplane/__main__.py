@@ -1,0 +1,194 @@
+"""The control plane's process: `python -m controlplane`."""
+
+from __future__ import annotations
+
+import os
+
+# gRPC reads it when it is imported. The judge is exec'd at once, so nothing of gRPC needs to survive a fork.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from controlplane import envoy, log, metrics
+from controlplane.breakers import EJECTED, MEMBERS, BreakerBoard
+from controlplane.errors import ConfigRefused, ControlPlaneError, EnvoyUnavailable
+from controlplane.health import HealthChecker
+from controlplane.probes import GrpcProbe, ServiceProbe
+from controlplane.protos import require_upb
+from controlplane.publish import Change, Publisher
+from controlplane.settings import Settings
+from controlplane.store.memory import MemoryStore
+from controlplane.xds.cache import SnapshotCache
+from controlplane.xds.server import DiscoveryServer, MetricFamilies
+from controlplane.xds.status import NodeRegistry
+
+logger = structlog.get_logger()
+
+STOP_GRACE_SECONDS = 1.0
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit status; what cannot start says why in one line."""
+    require_upb()
+    try:
+        settings = Settings.from_environment(os.environ)
+    except ValidationError as error:
+        for detail in error.errors():
+            print(f"MGW_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}", file=sys.stderr)  # noqa: T201
+        return 1
+    log.configure(settings.log_level)
+    logger.info("controlplane.starting", **settings.model_dump(mode="json"))
+    try:
+        uvloop.run(_run(settings))
+    except ConfigRefused as error:
+        for problem in error.problems:
+            print(problem.at(str(settings.config)), file=sys.stderr)  # noqa: T201
+        return 1
+    except (ControlPlaneError, OSError, RuntimeError) as error:
+        print(f"the control plane cannot start: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    cache, registry, breakers = SnapshotCache(), NodeRegistry(), BreakerBoard()
+    server = DiscoveryServer(cache, registry, _breaker_feed(breakers))
+    await server.start(str(settings.xds_listen))
+    publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
+    probes, service_probe = _dependency_probes(settings), ServiceProbe()
+    checker = HealthChecker(service_probe, probes)
+    try:
+        importing = asyncio.create_task(asyncio.to_thread(_import_api))  # while Envoy judges the document
+        await publisher.publish(_first_change(settings))
+        await importing
+        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, breakers))
+        gc.collect()
+        gc.freeze()  # what lives now lives for ever: the collector need not look at it again
+        await _until_stopped(serving)
+    finally:
+        await server.stop(STOP_GRACE_SECONDS)
+        for probe in probes.values():
+            await probe.close()
+        await service_probe.close()
+
+
+def _judge() -> Any:
+    """The Envoy that judges documents; without one, the nodes' own NACK is the only judge, and that is said."""
+    try:
+        return envoy.find(os.environ)
+    except EnvoyUnavailable as error:
+        logger.warning("envoy.no_judge", error=str(error))
+        return None
+
+
+def _first_change(settings: Settings) -> Change:
+    text = settings.config.read_text(encoding="utf-8")
+    media_type = "application/json" if settings.config.suffix == ".json" else "application/yaml"
+    return Change(text, media_type, author="file", reason=f"started from {settings.config}", expected=None)
+
+
+def _dependency_probes(settings: Settings) -> dict[str, GrpcProbe]:
+    return {
+        "redis": GrpcProbe(settings.ratelimit_addresses, service="store"),
+        "authz": GrpcProbe(settings.authz_addresses),
+        "ratelimit": GrpcProbe(settings.ratelimit_addresses),
+    }
+
+
+def _import_api() -> None:
+    for name in ("uvicorn", "controlplane.api.app"):
+        importlib.import_module(name)  # these two take longer to import than all the rest
+
+
+async def _serve_api(
+    settings: Settings,
+    publisher: Publisher,
+    registry: NodeRegistry,
+    checker: HealthChecker,
+    breakers: BreakerBoard,
+) -> None:
+    import uvicorn
+
+    from controlplane.api.app import create_app
+    from controlplane.api.auth import Operators, Role
+
+    tokens = {settings.api_token.get_secret_value(): Role.ADMIN}
+    for secret, role in ((settings.api_token_editor, Role.EDITOR), (settings.api_token_viewer, Role.VIEWER)):
+        if secret is not None:
+            tokens[secret.get_secret_value()] = role
+    app = create_app(publisher, registry, checker, breakers, Operators(tokens))
+    config = uvicorn.Config(
+        app,
+        host=settings.api_listen.host,
+        port=settings.api_listen.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment] # signals are ours
+    try:
+        await server.serve()
+    except asyncio.CancelledError:
+        await server.shutdown()
+        raise
+
+
+async def _until_stopped(serving: asyncio.Task[None]) -> None:
+    """Wait for a signal, or for the API to fail, which is raised."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    logger.info("controlplane.ready")
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if serving.done():
+        serving.result()
+        raise RuntimeError("the HTTP side stopped: is its address taken?")
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+def _breaker_feed(breakers: BreakerBoard) -> Any:
+    """Takes what the board needs out of an Envoy's metrics."""
+
+    def feed(node: str, families: MetricFamilies) -> None:
+        gauges: dict[str, dict[str, float]] = {}
+        for service, name, value in _cluster_gauges(families):
+            gauges.setdefault(service, {})[name] = value
+        breakers.record(node, gauges)
+        for service in gauges:
+            if not service.startswith("mgw-"):
+                metrics.BREAKER_OPEN.labels(service=service, node=node).set(breakers.state(service) == "open")
+
+    return feed
+
+
+def _cluster_gauges(families: Iterable[Any]) -> Iterator[tuple[str, str, float]]:
+    for family in families:
+        name = family.name.removeprefix("cluster.")
+        if name not in (EJECTED, MEMBERS):
+            continue
+        for metric in family.metric:
+            for label in metric.label:
+                if label.name == "envoy.cluster_name":
+                    yield label.value, name, metric.gauge.value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The HTTP application: routers and what they share."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import FastAPI
+
+from controlplane import __version__
+from controlplane.api import config, errors, health, nodes
+from controlplane.api.auth import Operators
+from controlplane.breakers import BreakerBoard
+from controlplane.health import HealthChecker
+from controlplane.publish import Publisher
+from controlplane.xds.status import NodeRegistry
+
+
+def create_app(
+    publisher: Publisher,
+    registry: NodeRegistry,
+    checker: HealthChecker,
+    breakers: BreakerBoard,
+    operators: Operators,
+) -> FastAPI:
+    """The application, ready to be served."""
+    app = FastAPI(title="Media Gateway control plane", version=__version__, redoc_url=None)
+    app.state.publisher = publisher
+    app.state.registry = registry
+    app.state.health = checker
+    app.state.breakers = breakers
+    app.state.operators = operators
+    app.state.started_at = time.monotonic()
+    errors.install(app)
+    for module in (config, nodes, health):
+        app.include_router(module.router)
+    return app

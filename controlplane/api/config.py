@@ -1,0 +1,96 @@
+"""The configuration as one document: read it, try it, replace it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import JSONResponse
+
+from controlplane import document
+from controlplane.api.auth import Role, require
+from controlplane.api.errors import ApiError
+from controlplane.publish import Change, Published, Publisher
+
+router = APIRouter(prefix="/v1/config", tags=["config"])
+
+YAML = "application/yaml"
+JSON = "application/json"
+MEDIA_TYPES = {YAML: YAML, "text/yaml": YAML, "application/x-yaml": YAML, "text/x-yaml": YAML, JSON: JSON}
+
+
+def _publisher(request: Request) -> Publisher:
+    publisher: Publisher = request.app.state.publisher
+    return publisher
+
+
+def _etag(published: Published) -> dict[str, str]:
+    return {"ETag": f'"{published.revision.number}"'}
+
+
+@router.get("", dependencies=[Depends(require(Role.VIEWER))], summary="The current document, as it was written")
+async def read(request: Request, accept: Annotated[str, Header()] = "*/*") -> Response:
+    published = _publisher(request).published
+    if published is None:
+        raise ApiError(503, "no configuration is in force yet")
+    revision = published.revision
+    if JSON in accept and revision.media_type != JSON:
+        return JSONResponse(published.document.data, headers=_etag(published))
+    return Response(revision.text, headers=_etag(published), media_type=revision.media_type)
+
+
+@router.put("", summary="Replace the document; in force without a restart, or refused whole")
+async def replace(
+    request: Request,
+    role: Annotated[str, Depends(require(Role.EDITOR))],
+    if_match: Annotated[str | None, Header()] = None,
+    x_change_reason: Annotated[str, Header()] = "",
+) -> Response:
+    expected = _expected(if_match)
+    text, media_type = await _body(request)
+    change = Change(text, media_type, author=role, reason=x_change_reason, expected=expected)
+    published = await _publisher(request).publish(change)
+    return JSONResponse({"revision": published.revision.number, "state": "published"}, headers=_etag(published))
+
+
+@router.post("/validate", dependencies=[Depends(require(Role.VIEWER))], summary="Would this document be accepted?")
+async def check(request: Request) -> Response:
+    text, _ = await _body(request)
+    await _publisher(request).check(text)
+    return JSONResponse({"valid": True})
+
+
+def _expected(if_match: str | None) -> int:
+    """The revision that the writer saw (RFC 9110, section 13.1.1; RFC 6585, section 3)."""
+    if if_match is None:
+        raise ApiError(428, "send If-Match with the ETag of the revision that you changed")
+    match = re.fullmatch(r'(?:W/)?"(\d{1,18})"', if_match.strip())
+    if match is None:
+        raise ApiError(412, f"If-Match {if_match!r} is no revision's ETag")
+    return int(match[1])
+
+
+async def _body(request: Request) -> tuple[str, str]:
+    named = request.headers.get("content-type", YAML).partition(";")[0].strip().lower()
+    media_type = MEDIA_TYPES.get(named)
+    if media_type is None:
+        raise ApiError(415, f"send the document as {YAML} or {JSON}, not as {named}")
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdigit() or int(declared) > document.MAX_BYTES:
+        raise ApiError(413, f"the document is larger than {document.MAX_BYTES} bytes")
+    try:
+        text = (await request.body()).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"the document is not UTF-8: {error}") from error
+    if media_type == JSON:
+        _require_json(text)
+    return text, media_type
+
+
+def _require_json(text: str) -> None:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the document is not JSON: {error}") from error

@@ -1,0 +1,51 @@
+"""GET /health, /health/ready and /health/live, and the process's metrics."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from controlplane import __version__, health
+from controlplane.breakers import BreakerBoard
+from controlplane.health import HealthChecker, Report
+from controlplane.publish import Publisher
+
+router = APIRouter(tags=["health"])
+READ = ["GET", "HEAD"]
+
+
+@router.api_route("/health", methods=READ, summary="How the gateway and each service are", operation_id="health")
+async def whole(request: Request) -> Response:
+    state = request.app.state
+    publisher: Publisher = state.publisher
+    checker: HealthChecker = state.health
+    board: BreakerBoard = state.breakers
+    if publisher.published is None:
+        return JSONResponse({"status": "unhealthy", "version": __version__, "uptime_seconds": 0, "checks": {}}, 503)
+    config = publisher.published.config
+    uptime_seconds = int(time.monotonic() - state.started_at)
+    status, body = health.health(config, await checker.report(config), board.state, __version__, uptime_seconds)
+    return JSONResponse(body, status)
+
+
+@router.api_route("/health/ready", methods=READ, summary="Whether the gateway can serve", operation_id="ready")
+async def ready(request: Request) -> Response:
+    publisher: Publisher = request.app.state.publisher
+    checker: HealthChecker = request.app.state.health
+    published = publisher.published
+    report = await checker.report(published.config) if published else Report()
+    status, body = health.readiness(report, configured=published is not None)
+    return JSONResponse(body, status)
+
+
+@router.api_route("/health/live", methods=READ, summary="Whether this process lives", operation_id="live")
+async def live() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/metrics", summary="Prometheus metrics of the control plane")
+async def metrics() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

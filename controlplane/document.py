@@ -1,0 +1,169 @@
+"""Read a configuration document: YAML or JSON text to plain values, remembering where each one stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from controlplane.errors import ConfigRefused, Problem
+
+MAX_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 32
+MAX_NODES = 500_000
+"""Aliases are followed, so the count of nodes visited, not of nodes written, is what bounds an alias bomb."""
+
+UNRESOLVED_KEYS = frozenset({"secret"})
+"""Keys whose `${NAME}` stays a reference: the value is nobody's business but the service's that uses it."""
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+Path = tuple[str | int, ...]
+Mark = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document's values, as written (`data`), and the line and column of each (from 1)."""
+
+    text: str
+    data: Any
+    marks: Mapping[Path, Mark] = field(repr=False)
+
+    def mark(self, path: Path) -> Mark:
+        """Where `path` stands, or the nearest thing around it that does."""
+        while path and path not in self.marks:
+            path = path[:-1]
+        return self.marks.get(path, (1, 1))
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """A problem at `path`, with its place in the text."""
+        line, column = self.mark(path)
+        return Problem(dotted(path), message, line, column)
+
+
+def dotted(path: Path) -> str:
+    """`("routes", 3, "service")` as `routes.3.service`."""
+    return ".".join(str(part) for part in path)
+
+
+def read(text: str) -> Document:
+    """Parse a document.
+
+    Raises ConfigRefused for text that is not YAML or JSON, for duplicate keys, for nesting over 32 levels, and for
+    documents over 8 MiB or 500,000 values (aliases followed).
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise ConfigRefused([Problem("", f"the document is larger than {MAX_BYTES} bytes", 1, 1)])
+    try:
+        _check_depth(text)
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise ConfigRefused([Problem("", error.problem or "not a YAML document", line, column)]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigRefused([Problem("", f"not a YAML document: {error}", 1, 1)]) from error
+    if node is None:
+        raise ConfigRefused([Problem("", "the document is empty", 1, 1)])
+    return _Walk().document(text, node)
+
+
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before anything recurses over it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                mark: Any = event.start_mark
+                raise ConfigRefused(
+                    [Problem("", f"nested deeper than {MAX_DEPTH} levels", mark.line + 1, mark.column + 1)]
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _Walk:
+    """One walk over a node tree: values, places, and what is wrong with the text itself."""
+
+    def __init__(self) -> None:
+        self.marks: dict[Path, Mark] = {}
+        self.problems: list[Problem] = []
+        self.visited = 0
+        self.constructor = yaml.CSafeLoader("")
+
+    def document(self, text: str, node: yaml.Node) -> Document:
+        data = self.value(node, (), frozenset())
+        if self.problems:
+            raise ConfigRefused(self.problems)
+        return Document(text, data, self.marks)
+
+    def value(self, node: yaml.Node, path: Path, above: frozenset[int]) -> Any:
+        self.visited += 1
+        self.marks.setdefault(path, _mark(node))
+        if self.visited > MAX_NODES:
+            raise ConfigRefused([Problem(dotted(path), f"more than {MAX_NODES} values", *_mark(node))])
+        if id(node) in above:
+            raise ConfigRefused([Problem(dotted(path), "an alias that contains itself", *_mark(node))])
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path, above | {id(node)})
+        if isinstance(node, yaml.SequenceNode):
+            inside = above | {id(node)}
+            return [self.value(child, (*path, index), inside) for index, child in enumerate(node.value)]
+        try:
+            return self.constructor.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            self.problems.append(Problem(dotted(path), f"cannot be read: {error}", *_mark(node)))
+            return None
+
+    def mapping(self, node: yaml.MappingNode, path: Path, inside: frozenset[int]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem(dotted(path), "a key must be text", *_mark(key_node)))
+                continue
+            key = str(key_node.value)
+            here = (*path, key)
+            if key in values:
+                self.problems.append(Problem(dotted(here), "the key stands here twice", *_mark(key_node)))
+                continue
+            self.marks[here] = _mark(key_node)
+            values[key] = self.value(value_node, here, inside)
+        return values
+
+
+def _mark(node: yaml.Node) -> Mark:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def resolve(document: Document, environment: Mapping[str, str]) -> Any:
+    """The document's values with `${NAME}` and `${NAME:-default}` replaced from the environment.
+
+    Values under a key in UNRESOLVED_KEYS stay as written. Raises ConfigRefused naming every reference without a value.
+    """
+    problems: list[Problem] = []
+
+    def walk(value: Any, path: Path) -> Any:
+        if isinstance(value, dict):
+            return {key: child if key in UNRESOLVED_KEYS else walk(child, (*path, key)) for key, child in value.items()}
+        if isinstance(value, list):
+            return [walk(child, (*path, index)) for index, child in enumerate(value)]
+        if isinstance(value, str) and "${" in value:
+            problems.extend(document.problem(path, message) for message in _missing(value, environment))
+            return _REFERENCE.sub(lambda match: environment.get(match[1]) or match[2] or "", value)
+        return value
+
+    resolved = walk(document.data, ())
+    if problems:
+        raise ConfigRefused(problems)
+    return resolved
+
+
+def _missing(value: str, environment: Mapping[str, str]) -> Iterator[str]:
+    for name, default in ((match[1], match[2]) for match in _REFERENCE.finditer(value)):
+        if default is None and not environment.get(name):
+            yield f"the environment has no {name}, and the reference gives no default"

@@ -1,0 +1,61 @@
+"""What can go wrong in the control plane.
+
+ControlPlaneError
+├── ConfigRefused          the operator's document has problems (all of them, with places)
+├── RevisionConflict       somebody else wrote in between
+├── TranslationInconsistent  our fault: the snapshot does not hold together
+└── EnvoyUnavailable       the Envoy binary that judges configurations cannot be run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding about a configuration document.
+
+    `path` is dotted, as in `routes.3.service`; `line` and `column` count from 1 and are 0 where there is no text to
+    point at.
+    """
+
+    path: str
+    message: str
+    line: int = 0
+    column: int = 0
+
+    def at(self, source: str) -> str:
+        """The problem as a line that editors understand: `FILE:LINE:COL: path: message`."""
+        place = f"{source}:{self.line}:{self.column}: " if self.line else f"{source}: "
+        return place + (f"{self.path}: {self.message}" if self.path else self.message)
+
+
+class ControlPlaneError(Exception):
+    """The root of what this package raises."""
+
+
+class ConfigRefused(ControlPlaneError):
+    """The document is not one the gateway could run; `problems` lists everything that was found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.path}: {problem.message}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+class RevisionConflict(ControlPlaneError):
+    """The revision that the writer based the change on is no longer the current one."""
+
+    def __init__(self, expected: int, current: int) -> None:
+        super().__init__(f"revision {expected} was expected, but revision {current} is current")
+        self.expected = expected
+        self.current = current
+
+
+class TranslationInconsistent(ControlPlaneError):
+    """A snapshot refers to something that it does not contain."""
+
+
+class EnvoyUnavailable(ControlPlaneError):
+    """No Envoy binary was found, or it could not be run."""

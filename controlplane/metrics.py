@@ -1,0 +1,12 @@
+"""The control plane's metrics, by name."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+NACKS = Counter("mgw_xds_nacks_total", "Versions that a node refused", ["type"])
+REVISION = Gauge("mgw_config_revision", "The current revision")
+LAST_SUCCESS = Gauge("mgw_config_last_success_timestamp_seconds", "When a configuration was last published")
+REFUSED = Counter("mgw_config_refused_total", "Documents that were refused", ["stage"])
+PUBLISH_SECONDS = Histogram("mgw_publish_seconds", "From a document's arrival to its snapshot being current")
+BREAKER_OPEN = Gauge("mgw_breaker_open", "Whether a service's breaker is open at a node", ["service", "node"])

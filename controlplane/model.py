@@ -1,0 +1,299 @@
+"""The operator's configuration, as strict models: what a document may say, with every default."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+AuthMode = Literal["required", "optional", "none"]
+StoreFailure = Literal["share", "open", "closed"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+"""What a provider may pin. `none` is not among them and never will be."""
+
+_ENVIRONMENT_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_TEMPLATE_SEGMENT = re.compile(r"\{[a-z_][a-z0-9_]*(=\*\*)?\}")
+_LITERAL_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="lower case, digits, hyphens")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class Model(BaseModel):
+    """Frozen, and an unknown key is a problem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _commas(value: Any) -> Any:
+    """`"a, b"` as `["a", "b"]`: an environment variable can only hold text."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _secret_reference(value: str) -> str:
+    match = _ENVIRONMENT_REFERENCE.fullmatch(value)
+    if match is None:
+        raise ValueError("a secret is never written here: refer to it as ${NAME}, or use secret_file")
+    return value
+
+
+def _path_template(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("a path begins with /")
+    segments = value.split("/")[1:]
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "" and last:
+            continue  # a trailing slash is significant
+        if "=**" in segment and not last:
+            raise ValueError("{name=**} may only be the last segment")
+        if segment in {".", ".."}:
+            raise ValueError("a path has no dot segments")
+        if not (_LITERAL_SEGMENT.fullmatch(segment) or _TEMPLATE_SEGMENT.fullmatch(segment)):
+            raise ValueError(f"segment {segment!r} is neither plain text nor {{name}} nor {{name=**}}")
+    return value
+
+
+def _upstream_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("an endpoint is http://HOST:PORT or https://HOST:PORT")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username:
+        raise ValueError("an endpoint has no path, query or user: routes decide those")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the port is not a number from 1 to 65535")
+    return value
+
+
+def _origin(value: str) -> str:
+    if value == "*":
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
+        raise ValueError("an origin is SCHEME://HOST[:PORT], or *")
+    return value
+
+
+class Listener(Model):
+    """Where Envoy listens, and what it takes from a client before anyone looks at the request."""
+
+    host: str = "0.0.0.0"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
+    max_connections: Annotated[int, Field(ge=1)] = 25_000
+    max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 1_048_576
+
+
+class Claims(Model):
+    """Which claims carry what."""
+
+    subject: str = "sub"
+    tier: str = "tier"
+    scopes: str = "scope"
+
+
+class SigningSecret(Model):
+    """One of a provider's secrets: rotation has two of them side by side."""
+
+    kid: str | None = None
+    secret: Annotated[str, AfterValidator(_secret_reference)] | None = None
+    secret_file: str | None = None
+
+    @model_validator(mode="after")
+    def one_source(self) -> SigningSecret:
+        if (self.secret is None) == (self.secret_file is None):
+            raise ValueError("give either secret or secret_file")
+        return self
+
+
+class Provider(Model):
+    """Who may sign tokens, how, and how their claims are read."""
+
+    name: Name
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)]
+    secret: Annotated[str, AfterValidator(_secret_reference)] | None = None
+    secret_file: str | None = None
+    secrets: list[SigningSecret] = []
+    pem: str | None = None
+    jwks: dict[str, Any] | None = None
+    jwks_file: str | None = None
+    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    issuer: Annotated[str, Field(min_length=1)] | None = None
+    audiences: list[str] = []
+    leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 0
+    claims: Claims = Claims()
+    default_tier: Name = "free"
+    on_bad_token: Literal["anonymous", "refuse"] = "anonymous"
+
+    @model_validator(mode="after")
+    def one_kind_of_key(self) -> Provider:
+        secrets = [self.secret, self.secret_file, self.secrets or None]
+        kinds = [any(secrets), self.pem, self.jwks, self.jwks_file, self.jwks_uri]
+        if sum(bool(kind) for kind in kinds) != 1 or sum(bool(secret) for secret in secrets) > 1:
+            raise ValueError("give exactly one of secret, secret_file, secrets, pem, jwks, jwks_file and jwks_uri")
+        symmetric = {algorithm.startswith("HS") for algorithm in self.algorithms}
+        if symmetric != {bool(kinds[0])}:
+            raise ValueError("HS algorithms go with a secret, all others with a public key, and the two never mix")
+        return self
+
+
+class ApiKey(Model):
+    """A key that a caller may send instead of a token. Only its SHA-256 is kept."""
+
+    name: Name
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    subject: Annotated[str, Field(min_length=1, max_length=256)]
+    tier: Name = "free"
+
+
+class RevokedSubject(Model):
+    """Tokens of a subject that were issued before a moment (Unix seconds)."""
+
+    provider: Name
+    subject: str
+    issued_before: int
+
+
+class Revocations(Model):
+    """Tokens that are good by themselves and still refused."""
+
+    jti: list[str] = []
+    subjects: list[RevokedSubject] = []
+
+
+class Auth(Model):
+    """Identity: who verifies it, and whom to believe."""
+
+    verified_by: Literal["authz_service"] = "authz_service"
+    providers: Annotated[list[Provider], Field(min_length=1)]
+    api_key_header: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "x-api-key"
+    api_keys: list[ApiKey] = []
+    revocations: Revocations = Revocations()
+
+
+class Limit(Model):
+    """The numbers of a tier: at most `burst` at once, refilled at `rps`, and at most `rpm` in any 60 seconds."""
+
+    rps: Annotated[int, Field(ge=1, le=1_000_000)]
+    rpm: Annotated[int, Field(ge=1, le=10_000_000)]
+    burst: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Limits(Model):
+    """How much each tier may ask, and what holds while the store does not answer."""
+
+    enforced_by: Literal["ratelimit_service"] = "ratelimit_service"
+    anonymous_key: Literal["client_ip", "shared"] = "client_ip"
+    on_store_failure: StoreFailure = "share"
+    tiers: dict[Name, Limit]
+
+
+class Cors(Model):
+    """Which origins may read answers in a browser."""
+
+    allow_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_commas)] = []
+    allow_methods: list[Method] = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+    allow_headers: list[str] = ["authorization", "content-type", "x-request-id", "x-correlation-id"]
+    allow_credentials: bool = True
+    max_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
+
+
+class SecurityHeaders(Model):
+    """Headers that tell browsers to be careful with answers."""
+
+    enabled: bool = True
+    frame_options: Literal["DENY", "SAMEORIGIN"] | None = "DENY"
+    referrer_policy: str | None = "no-referrer"
+
+
+class Endpoint(Model):
+    """One address of a service."""
+
+    url: Annotated[str, AfterValidator(_upstream_url)]
+    weight: Annotated[int, Field(ge=1, le=128)] = 1
+
+
+class Pool(Model):
+    """Connections to each host of a service."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 100
+    idle_timeout_seconds: Seconds = 90
+    max_pending_requests: Annotated[int, Field(ge=1)] = 1024
+
+
+class Breaker(Model):
+    """When a service counts as broken, and for how long."""
+
+    failures: Annotated[int, Field(ge=1, le=10_000)] = 10
+    error_rate_percent: Percent = 50
+    open_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 2
+    half_open_requests: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class HealthCheck(Model):
+    """How the control plane asks a service whether it is well."""
+
+    path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/health"
+
+
+class Service(Model):
+    """What the gateway protects and forwards to."""
+
+    name: Name
+    endpoints: Annotated[list[Endpoint], Field(min_length=1)]
+    timeout_seconds: Seconds = 30
+    connect_timeout_seconds: Seconds = 5
+    pool: Pool = Pool()
+    breaker: Breaker = Breaker()
+    health_check: HealthCheck | None = HealthCheck()
+    critical: bool = False
+
+
+class Match(Model):
+    """Which requests a route takes."""
+
+    path: Annotated[str, AfterValidator(_path_template)]
+    methods: Annotated[list[Method], Field(min_length=1)]
+
+
+class Route(Model):
+    """A path and methods, the service behind them, and what is asked of the caller."""
+
+    name: Name
+    match: Match
+    service: Name
+    auth: AuthMode = "required"
+    tiers: list[Name] = []
+    scopes: list[Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]] = []
+    claims: dict[str, str | int | bool] = {}
+    providers: list[Name] = []
+    timeout_seconds: Seconds | None = None
+    max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
+    cost: Annotated[int, Field(ge=1, le=10_000)] = 1
+    limits: Limit | None = None
+    tier_limits: dict[Name, Limit] = {}
+    on_store_failure: StoreFailure | None = None
+
+
+class GatewayConfig(Model):
+    """The whole document."""
+
+    version: Literal[1]
+    listener: Listener = Listener()
+    auth: Auth
+    limits: Limits
+    cors: Cors = Cors()
+    security_headers: SecurityHeaders = SecurityHeaders()
+    services: Annotated[list[Service], Field(min_length=1)]
+    routes: list[Route] = []

@@ -1,0 +1,182 @@
+"""The one place of this package that imports Envoy's messages, under the names that Envoy's documentation uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TypeVar
+
+from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
+from google.protobuf.internal import api_implementation
+from google.protobuf.message import Message
+
+from envoy_api.envoy.config.accesslog.v3 import accesslog_pb2 as accesslog
+from envoy_api.envoy.config.bootstrap.v3 import bootstrap_pb2 as bootstrap
+from envoy_api.envoy.config.cluster.v3 import circuit_breaker_pb2 as circuit_breaker
+from envoy_api.envoy.config.cluster.v3 import cluster_pb2 as cluster
+from envoy_api.envoy.config.cluster.v3 import outlier_detection_pb2 as outlier_detection
+from envoy_api.envoy.config.common.mutation_rules.v3 import mutation_rules_pb2 as mutation_rules
+from envoy_api.envoy.config.core.v3 import address_pb2 as address
+from envoy_api.envoy.config.core.v3 import base_pb2 as base
+from envoy_api.envoy.config.core.v3 import config_source_pb2 as config_source
+from envoy_api.envoy.config.core.v3 import extension_pb2 as extension
+from envoy_api.envoy.config.core.v3 import grpc_service_pb2 as grpc_service
+from envoy_api.envoy.config.core.v3 import protocol_pb2 as protocol
+from envoy_api.envoy.config.core.v3 import substitution_format_string_pb2 as substitution
+from envoy_api.envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_components
+from envoy_api.envoy.config.endpoint.v3 import endpoint_pb2 as endpoint
+from envoy_api.envoy.config.listener.v3 import listener_components_pb2 as listener_components
+from envoy_api.envoy.config.listener.v3 import listener_pb2 as listener
+from envoy_api.envoy.config.ratelimit.v3 import rls_pb2 as rls_config
+from envoy_api.envoy.config.route.v3 import route_components_pb2 as route_components
+from envoy_api.envoy.config.route.v3 import route_pb2 as route
+from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream_logger
+from envoy_api.envoy.extensions.filters.http.body_size_limit.v3 import body_size_limit_pb2 as body_size_limit
+from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buffer_filter
+from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
+from envoy_api.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
+from envoy_api.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
+from envoy_api.envoy.extensions.filters.http.lua.v3 import lua_pb2 as lua_filter
+from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
+from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
+from envoy_api.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+from envoy_api.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    header_mutation_pb2 as early_header_mutation,
+)
+from envoy_api.envoy.extensions.request_id.uuid.v3 import uuid_pb2 as uuid_request_id
+from envoy_api.envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
+from envoy_api.envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
+from envoy_api.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_protocol_options
+from envoy_api.envoy.service.discovery.v3 import discovery_pb2 as discovery
+from envoy_api.envoy.service.metrics.v3 import metrics_service_pb2 as metrics_service
+from envoy_api.envoy.type.matcher.v3 import metadata_pb2 as metadata_matcher
+from envoy_api.envoy.type.matcher.v3 import regex_pb2 as regex_matcher
+from envoy_api.envoy.type.matcher.v3 import string_pb2 as string_matcher
+from envoy_api.envoy.type.metadata.v3 import metadata_pb2 as metadata_key
+from envoy_api.envoy.type.v3 import http_status_pb2 as http_status
+from envoy_api.envoy.type.v3 import percent_pb2 as percent
+from envoy_api.io.prometheus.client import metrics_pb2 as prometheus_metrics
+from envoy_api.xds.type.v3 import typed_struct_pb2 as typed_struct
+
+__all__ = [
+    "accesslog",
+    "address",
+    "any_of",
+    "base",
+    "body_size_limit",
+    "boolean",
+    "bootstrap",
+    "buffer_filter",
+    "circuit_breaker",
+    "cluster",
+    "config_source",
+    "cors_filter",
+    "discovery",
+    "duration",
+    "early_header_mutation",
+    "endpoint",
+    "endpoint_components",
+    "ext_authz",
+    "extension",
+    "grpc_service",
+    "hcm",
+    "header_mutation",
+    "http_protocol_options",
+    "http_status",
+    "listener",
+    "listener_components",
+    "lua_filter",
+    "message_from",
+    "message_to_dict",
+    "metadata_key",
+    "metadata_matcher",
+    "metrics_service",
+    "mutation_rules",
+    "outlier_detection",
+    "percent",
+    "prometheus_metrics",
+    "protocol",
+    "ratelimit_filter",
+    "regex_matcher",
+    "require_upb",
+    "rls_config",
+    "route",
+    "route_components",
+    "router_filter",
+    "runtime_uint32",
+    "stream_logger",
+    "string_matcher",
+    "struct",
+    "substitution",
+    "tls",
+    "tls_common",
+    "typed_struct",
+    "uint32",
+    "uint64",
+    "uuid_request_id",
+]
+
+Any = any_pb2.Any
+
+
+def require_upb() -> None:
+    """The pure-Python protobuf runtime is 80 times slower and takes over silently: better not to start."""
+    if api_implementation.Type() != "upb":
+        raise RuntimeError(f"protobuf runs on {api_implementation.Type()!r}, not on upb: reinstall protobuf")
+
+
+def any_of(message: Message) -> Any:
+    """The message packed, byte-equal for equal messages (map fields sorted)."""
+    packed = Any()
+    packed.Pack(message, deterministic=True)
+    return packed
+
+
+def duration(seconds: float) -> duration_pb2.Duration:
+    """Seconds as protobuf has them."""
+    value = duration_pb2.Duration()
+    value.FromTimedelta(timedelta(seconds=seconds))
+    return value
+
+
+def uint32(value: int) -> wrappers_pb2.UInt32Value:
+    """An optional uint32 that is set."""
+    return wrappers_pb2.UInt32Value(value=value)
+
+
+def uint64(value: int) -> wrappers_pb2.UInt64Value:
+    """An optional uint64 that is set."""
+    return wrappers_pb2.UInt64Value(value=value)
+
+
+def boolean(value: bool) -> wrappers_pb2.BoolValue:
+    """An optional bool that is set."""
+    return wrappers_pb2.BoolValue(value=value)
+
+
+def runtime_uint32(default: int, key: str) -> base.RuntimeUInt32:
+    """A number that Envoy's runtime may override under `key`."""
+    return base.RuntimeUInt32(default_value=default, runtime_key=key)
+
+
+def struct(values: Mapping[str, object]) -> struct_pb2.Struct:
+    """JSON values as a Struct."""
+    result = struct_pb2.Struct()
+    json_format.ParseDict(dict(values), result)
+    return result
+
+
+def message_to_dict(message: Message) -> dict[str, object]:
+    """A message as JSON values, with the proto's own field names."""
+    result: dict[str, object] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return result
+
+
+M = TypeVar("M", bound=Message)
+
+
+def message_from(values: dict[str, object], kind: type[M]) -> M:
+    """JSON values as a message. Raises json_format.ParseError."""
+    return json_format.ParseDict(values, kind())

@@ -1,0 +1,118 @@
+"""The one write path: a document becomes what every node is told, or nothing changes at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from controlplane import envoy, metrics, validate
+from controlplane.document import Document
+from controlplane.errors import ConfigRefused, Problem, RevisionConflict
+from controlplane.model import GatewayConfig
+from controlplane.store.base import ConfigStore, Revision
+from controlplane.translate import assemble
+from controlplane.translate.topology import Address, Topology
+from controlplane.xds.cache import Group, SnapshotCache
+from controlplane.xds.snapshot import Snapshot
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody wants to be current. `expected` is the revision it was based on; None at start only."""
+
+    text: str
+    media_type: str
+    author: str
+    reason: str
+    expected: int | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """The configuration in force."""
+
+    revision: Revision
+    document: Document
+    config: GatewayConfig
+
+
+class Publisher:
+    """Validates, translates, stores and tells: one change at a time."""
+
+    def __init__(
+        self,
+        store: ConfigStore,
+        cache: SnapshotCache,
+        topology: Topology,
+        environment: Mapping[str, str],
+        internal: frozenset[str],
+        envoy_binary: Path | None,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._topology = topology
+        self._environment = environment
+        self._internal = internal
+        self._envoy = envoy_binary
+        self._lock = asyncio.Lock()
+        self.published: Published | None = None
+
+    async def publish(self, change: Change) -> Published:
+        """Make a change current.
+
+        Raises ConfigRefused with every problem, RevisionConflict if the change is based on an older revision, and
+        EnvoyUnavailable where Envoy cannot judge. Whatever it raises, the previous configuration stays in force.
+        """
+        async with self._lock:
+            with metrics.PUBLISH_SECONDS.time():
+                return await self._publish(change)
+
+    async def _publish(self, change: Change) -> Published:
+        current = await self._store.current()
+        number = current.number if current else 0
+        if change.expected is not None and change.expected != number:
+            raise RevisionConflict(change.expected, number)
+        document, config = await self.check(change.text)
+        if current and self.published and change.text == current.text and config == self.published.config:
+            return self.published  # nothing changes: no new revision, and no node hears of it
+        assemble.snapshot(config, self._topology)  # whole and consistent before anyone sees it
+        revision = Revision(
+            number + 1, change.text, change.media_type, change.author, change.reason, datetime.now(tz=UTC)
+        )
+        await self._store.save(revision)
+        return self._tell(Published(revision, document, config))
+
+    async def check(self, text: str) -> tuple[Document, GatewayConfig]:
+        """Validate a document by the model, the rules and Envoy itself; nothing changes. Raises as `publish`."""
+        try:
+            document, config = validate.load(text, self._environment, self._internal)
+        except ConfigRefused:
+            metrics.REFUSED.labels(stage="model").inc()
+            raise
+        if self._envoy is not None:
+            words = await envoy.judge(self._envoy, assemble.static_bootstrap(config, self._topology))
+            if words:
+                metrics.REFUSED.labels(stage="envoy").inc()
+                raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])
+        return document, config
+
+    def _tell(self, published: Published) -> Published:
+        config = published.config
+
+        def make(group: Group) -> Snapshot:
+            return assemble.snapshot(config, self._topology, Address(*group.listener) if group.listener else None)
+
+        self.published = published
+        self._cache.set(make)
+        metrics.REVISION.set(published.revision.number)
+        metrics.LAST_SUCCESS.set(time.time())
+        log.info("config.published", revision=published.revision.number, author=published.revision.author)
+        return published

@@ -1,0 +1,96 @@
+"""All resources of a configuration together: as a snapshot for nodes, and as a static bootstrap for Envoy to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from controlplane import protos
+from controlplane.errors import TranslationInconsistent
+from controlplane.model import GatewayConfig
+from controlplane.translate import clusters, endpoints, listeners, policies, routes
+from controlplane.translate.topology import NO_CLUSTER, Address, Topology
+from controlplane.xds import resources as types
+from controlplane.xds.snapshot import Snapshot
+
+Cluster = protos.cluster.Cluster
+
+
+class _Named(Protocol):
+    name: str
+
+
+def snapshot(config: GatewayConfig, topology: Topology, at: Address | None = None) -> Snapshot:
+    """What nodes are told. Raises TranslationInconsistent, which is our fault, if it does not hold together."""
+    all_clusters = list(clusters.clusters(config, topology))
+    route_configuration = routes.route_configuration(config)
+    _routes_have_clusters(route_configuration, all_clusters)
+    assignments = {
+        service.name: endpoints.service_assignment(service)
+        for service, cluster in zip(config.services, all_clusters[-len(config.services) :], strict=True)
+        if cluster.type == Cluster.EDS
+    }
+    return Snapshot(
+        {
+            types.AUTHZ_POLICY: {"authz": _policy(types.AUTHZ_POLICY, policies.authz_policy(config))},
+            types.RATELIMIT_POLICY: {
+                "ratelimit": _policy(types.RATELIMIT_POLICY, policies.ratelimit_policy(config, len(topology.ratelimit)))
+            },
+            types.CLUSTER: _by_name(all_clusters),
+            types.ENDPOINT: {name: _bytes(assignment) for name, assignment in assignments.items()},
+            types.LISTENER: _by_name([listeners.listener(config, at)]),
+            types.ROUTE: _by_name([route_configuration]),
+        }
+    )
+
+
+def _by_name(messages: Iterable[Message]) -> dict[str, bytes]:
+    return {message.name: _bytes(message) for message in messages}  # type: ignore[attr-defined] # every resource has one
+
+
+def _bytes(message: Message) -> bytes:
+    return protos.any_of(message).SerializeToString(deterministic=True)
+
+
+def _policy(type_url: str, policy: Mapping[str, object]) -> bytes:
+    return _bytes(protos.typed_struct.TypedStruct(type_url=type_url, value=protos.struct(policy)))
+
+
+def _routes_have_clusters(
+    route_configuration: protos.route.RouteConfiguration, all_clusters: Iterable[protos.cluster.Cluster]
+) -> None:
+    """Envoy acknowledges a route to a cluster that does not exist, so nobody else would notice."""
+    known = {NO_CLUSTER, *(cluster.name for cluster in all_clusters)}
+    for host in route_configuration.virtual_hosts:
+        for route in host.routes:
+            if route.HasField("route") and route.route.cluster not in known:
+                raise TranslationInconsistent(
+                    f"route {route.name!r} leads to {route.route.cluster!r}, which is nowhere"
+                )
+
+
+def static_bootstrap(config: GatewayConfig, topology: Topology, at: Address | None = None) -> dict[str, object]:
+    """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
+    listener = listeners.listener(config, at)
+    manager = listeners.connection_manager(config)
+    manager.route_config.CopyFrom(routes.route_configuration(config))
+    listener.filter_chains[0].filters[0].typed_config.CopyFrom(protos.any_of(manager))
+    bootstrap = protos.bootstrap.Bootstrap(
+        static_resources=protos.bootstrap.Bootstrap.StaticResources(
+            listeners=[listener],
+            clusters=[_with_endpoints(cluster, config) for cluster in clusters.clusters(config, topology)],
+        )
+    )
+    return protos.message_to_dict(bootstrap)
+
+
+def _with_endpoints(cluster: protos.cluster.Cluster, config: GatewayConfig) -> protos.cluster.Cluster:
+    if cluster.type != Cluster.EDS:
+        return cluster
+    service = next(service for service in config.services if service.name == cluster.name)
+    cluster.type = Cluster.STATIC
+    cluster.ClearField("eds_cluster_config")
+    cluster.load_assignment.CopyFrom(endpoints.service_assignment(service))
+    return cluster

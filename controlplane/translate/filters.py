@@ -1,0 +1,222 @@
+"""The HTTP filter chain: what every request passes, in which order, and why in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+from google.protobuf.message import Message
+
+from controlplane import protos
+from controlplane.model import Cors, GatewayConfig, SecurityHeaders
+from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
+
+HttpFilter = protos.hcm.HttpFilter
+HeaderMutation = protos.mutation_rules.HeaderMutation
+HeaderValueOption = protos.base.HeaderValueOption
+Actions = protos.route_components.RateLimit.Action
+
+FRONT = "envoy.filters.http.lua"
+HEADERS = "envoy.filters.http.header_mutation"
+CORS = "envoy.filters.http.cors"
+EXT_AUTHZ = "envoy.filters.http.ext_authz"
+BODY_LIMIT = "envoy.filters.http.body_size_limit"
+BUFFER = "envoy.filters.http.buffer"
+RATE_LIMIT = "envoy.filters.http.ratelimit"
+ROUTER = "envoy.filters.http.router"
+
+DOMAIN = "mgw"
+AUTHZ_TIMEOUT_SECONDS = 0.2
+"""With the connect time-out this keeps the refusal of a dead authz service under 250 ms."""
+RATELIMIT_TIMEOUT_SECONDS = 0.1
+
+EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
+
+RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
+"""Names whose value is ours. Upstreams often read `_` as `-`, so both spellings go."""
+
+
+def http_filters(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
+    """The chain. A request goes down this list, its answer comes back up it."""
+    default = config.listener.max_request_bytes
+    largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
+    return [
+        # Gives every request one path and valid ids, so that all below speak of the same request.
+        http_filter(FRONT, _front_door()),
+        # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
+        http_filter(HEADERS, _headers(config.security_headers)),
+        # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
+        http_filter(CORS, protos.cors_filter.Cors()),
+        # Refuses a body that is too large: by its Content-Length at once, else at the byte that exceeds the limit. It
+        # knows no routes, so it has the largest limit of all, and the buffer the route's own.
+        http_filter(BODY_LIMIT, protos.body_size_limit.BodySizeLimit(max_request_bytes=protos.uint64(largest))),
+        # Holds the body until it is whole, so that a refused one costs nothing and no upstream sees half of it. Before
+        # authz: behind a filter that waits for an answer it would be handed the whole body unchecked.
+        http_filter(BUFFER, protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(default))),
+        # Before the limiter: who it is decides what the limit is.
+        http_filter(EXT_AUTHZ, _ext_authz(config.auth.api_key_header)),
+        # After authz, whose metadata says whom to charge.
+        http_filter(RATE_LIMIT, _rate_limit()),
+        http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
+    ]
+
+
+def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
+    """A filter under the name that its per-route settings and metadata use."""
+    return HttpFilter(name=name, typed_config=protos.any_of(message))
+
+
+@cache
+def _front_lua() -> str:
+    return resources.files(__package__).joinpath("front.lua").read_text(encoding="utf-8")
+
+
+def _front_door() -> Message:
+    return protos.lua_filter.Lua(
+        default_source_code=protos.base.DataSource(inline_string=_front_lua()),
+        # The script says itself when the path changed; matching every request twice would cost for nothing.
+        clear_route_cache=protos.boolean(False),
+    )
+
+
+def _set(name: str, value: str, *, only_if_absent: bool = False) -> HeaderMutation:
+    action = HeaderValueOption.ADD_IF_ABSENT if only_if_absent else HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    return HeaderMutation(
+        append=HeaderValueOption(header=protos.base.HeaderValue(key=name, value=value), append_action=action)
+    )
+
+
+def early_mutations() -> list[HeaderMutation]:
+    """What happens to a request's headers before routing: reserved names go, a client's request id steps aside.
+
+    Envoy makes an id of its own for every request; the front door puts the client's back if it is a valid one.
+    """
+    reserved = protos.string_matcher.StringMatcher(
+        safe_regex=protos.regex_matcher.RegexMatcher(regex=RESERVED_REQUEST_HEADERS)
+    )
+    return [
+        HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=reserved)),
+        _set("x-mgw-client-request-id", "%REQ(X-REQUEST-ID)%"),
+        HeaderMutation(remove="x-request-id"),
+    ]
+
+
+def _headers(security: SecurityHeaders) -> Message:
+    """To the upstream: where the request came from, and nothing of Envoy's own. To the client: ids and caution."""
+    client = protos.base.HeaderValue(key="x-forwarded-for", value="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
+    appended = HeaderValueOption(header=client, append_action=HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
+    answer = [
+        _set("x-request-id", "%REQ(X-REQUEST-ID)%"),
+        _set("x-correlation-id", "%REQ(X-CORRELATION-ID)%"),
+    ]
+    if security.enabled:
+        answer += [_set(name, value, only_if_absent=True) for name, value in _security_headers(security).items()]
+    return protos.header_mutation.HeaderMutation(
+        mutations=protos.header_mutation.Mutations(
+            request_mutations=[HeaderMutation(append=appended), HeaderMutation(remove="x-envoy-external-address")],
+            response_mutations=answer,
+        )
+    )
+
+
+def _security_headers(security: SecurityHeaders) -> dict[str, str]:
+    headers = {"x-content-type-options": "nosniff"}
+    if security.frame_options:
+        headers["x-frame-options"] = security.frame_options
+    if security.referrer_policy:
+        headers["referrer-policy"] = security.referrer_policy
+    return headers
+
+
+def cors_policy(cors: Cors) -> Message:
+    """The policy of all routes. Without origins the filter adds nothing."""
+    any_origin = "*" in cors.allow_origins
+    origins = (
+        [protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=".*"))]
+        if any_origin
+        else [protos.string_matcher.StringMatcher(exact=origin) for origin in cors.allow_origins]
+    )
+    return protos.cors_filter.CorsPolicy(
+        allow_origin_string_match=origins,
+        allow_methods=",".join(cors.allow_methods),
+        allow_headers=",".join(cors.allow_headers),
+        expose_headers=EXPOSED_HEADERS,
+        max_age=str(cors.max_age_seconds),
+        allow_credentials=protos.boolean(cors.allow_credentials and not any_origin),
+    )
+
+
+def _grpc(cluster: str, timeout_seconds: float) -> protos.grpc_service.GrpcService:
+    return protos.grpc_service.GrpcService(
+        envoy_grpc=protos.grpc_service.GrpcService.EnvoyGrpc(cluster_name=cluster),
+        timeout=protos.duration(timeout_seconds),
+    )
+
+
+def _ext_authz(api_key_header: str) -> Message:
+    """Fail closed, with 503: a client takes 403 as final. Only the headers that carry credentials are sent."""
+    allowed = protos.string_matcher.ListStringMatcher(
+        patterns=[protos.string_matcher.StringMatcher(exact=name) for name in ("authorization", api_key_header)]
+    )
+    return protos.ext_authz.ExtAuthz(
+        grpc_service=_grpc(AUTHZ_CLUSTER, AUTHZ_TIMEOUT_SECONDS),
+        transport_api_version=protos.config_source.ApiVersion.V3,
+        failure_mode_allow=False,
+        status_on_error=protos.http_status.HttpStatus(code=protos.http_status.StatusCode.ServiceUnavailable),
+        allowed_headers=allowed,
+    )
+
+
+def authz_policy(context: Mapping[str, str]) -> protos.Any:
+    """A route's own policy, for the authz service to read."""
+    settings = protos.ext_authz.CheckSettings(context_extensions=context)
+    return protos.any_of(protos.ext_authz.ExtAuthzPerRoute(check_settings=settings))
+
+
+@cache
+def no_authz() -> protos.Any:
+    """The authz service is not asked."""
+    return protos.any_of(protos.ext_authz.ExtAuthzPerRoute(disabled=True))
+
+
+def body_limit(max_bytes: int) -> protos.Any:
+    """A route's own largest body. On HTTP/2 its last frame (16 KiB) may exceed it: Envoy does not count that one."""
+    buffer = protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(max_bytes))
+    return protos.any_of(protos.buffer_filter.BufferPerRoute(buffer=buffer))
+
+
+def _rate_limit() -> Message:
+    """Fail open: the service itself handles a store that fails; a service that is gone must not stop traffic."""
+    return protos.ratelimit_filter.RateLimit(
+        domain=DOMAIN,
+        timeout=protos.duration(RATELIMIT_TIMEOUT_SECONDS),
+        failure_mode_deny=False,
+        disable_x_envoy_ratelimited_header=True,
+        rate_limit_service=protos.rls_config.RateLimitServiceConfig(
+            grpc_service=_grpc(RATELIMIT_CLUSTER, RATELIMIT_TIMEOUT_SECONDS),
+            transport_api_version=protos.config_source.ApiVersion.V3,
+        ),
+    )
+
+
+def rate_limit_actions(route: str) -> protos.route_components.RateLimit:
+    """One descriptor a request, always whole: an action without a value would drop all of it, so each has a default."""
+    return protos.route_components.RateLimit(
+        actions=[
+            Actions(generic_key=Actions.GenericKey(descriptor_key="route", descriptor_value=route)),
+            Actions(metadata=_from_authz("tier", "anonymous")),
+            Actions(metadata=_from_authz("caller", "-")),
+            Actions(remote_address=Actions.RemoteAddress()),
+        ]
+    )
+
+
+def _from_authz(key: str, default: str) -> Actions.MetaData:
+    segment = protos.metadata_key.MetadataKey.PathSegment(key=key)
+    return Actions.MetaData(
+        descriptor_key=key,
+        metadata_key=protos.metadata_key.MetadataKey(key=EXT_AUTHZ, path=[segment]),
+        default_value=default,
+        source=Actions.MetaData.DYNAMIC,
+    )

@@ -1,0 +1,107 @@
+-- The front door: every request gets one path and two valid ids before anything else looks at it.
+--
+-- Why not Envoy's own normalize_path: it decodes %2e%2e and resolves it before any filter sees it, so a hidden dot
+-- segment could not be refused; and its refusal of an encoded slash comes before the request has ids.
+
+local find, sub, gsub, match, byte = string.find, string.sub, string.gsub, string.match, string.byte
+local lower, char, concat = string.lower, string.char, table.concat
+
+-- RFC 3986 section 2.3: these may be written either way, so they are compared, and forwarded, in one way.
+local function unreserved(hex)
+  local text = char(tonumber(hex, 16))
+  if find(text, "^[%w%-%._~]$") then return text end
+  return nil
+end
+
+-- Encoded percent signs, however deep, before what must not be hidden: dot, slash, backslash, NUL.
+local function hides(path)
+  local from = 1
+  while true do
+    local _, stop = find(path, "%25", from, true)
+    if not stop then return false end
+    local at = stop + 1
+    while sub(path, at, at + 1) == "25" do at = at + 2 end
+    local code = sub(path, at, at + 1)
+    if code == "2e" or code == "2f" or code == "5c" or code == "00" then return true end
+    from = stop + 1
+  end
+end
+
+-- The segment with unreserved characters decoded; nil where it hides something.
+local function decoded(segment)
+  if not find(segment, "%", 1, true) then return segment end
+  if find(gsub(segment, "%%%x%x", ""), "%", 1, true) then return nil end
+  local plain = gsub(segment, "%%(%x%x)", unreserved)
+  if plain == "." or plain == ".." or match(plain, "^%.%.?;") then return nil end
+  return plain
+end
+
+-- RFC 3986 section 5.2.4, with empty segments merged. nil: refuse the request.
+local function normalised(path)
+  local small = lower(path)
+  if find(path, "\\", 1, true) or find(small, "%2f", 1, true) or find(small, "%5c", 1, true)
+    or find(small, "%00", 1, true) or hides(small) then
+    return nil
+  end
+  local kept, count, trailing = {}, 0, false
+  for segment in path:gmatch("[^/]+") do
+    local plain = decoded(segment)
+    if plain == nil or match(plain, "^%.%.?;") then return nil end
+    trailing = plain == "." or plain == ".."
+    if plain == ".." then
+      kept[count] = nil
+      if count > 0 then count = count - 1 end
+    elseif plain ~= "." then
+      count = count + 1
+      kept[count] = plain
+    end
+  end
+  if count == 0 then return "/" end
+  if trailing or byte(path, -1) == 47 then return "/" .. concat(kept, "/") .. "/" end
+  return "/" .. concat(kept, "/")
+end
+
+local function valid_id(text)
+  return text ~= nil and #text <= 128 and find(text, "^[%w%._%-]+$") ~= nil
+end
+
+-- What goes into the log: a token in a query must not.
+local function logged(query)
+  if find(query, "eyJ", 1, true) then query = gsub(query, "eyJ[%w_%-]+%.[%w_%-]+%.?[%w_%-]*", "***") end
+  if find(lower(query), "token", 1, true) then
+    query = gsub(query, "([^&=]*[Tt][Oo][Kk][Ee][Nn][^&=]*=)[^&]*", "%1***")
+  end
+  return query
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local id = headers:get("x-mgw-client-request-id")
+  if id ~= nil then
+    headers:remove("x-mgw-client-request-id")
+    if valid_id(id) then headers:replace("x-request-id", id) end
+  end
+  local correlation = headers:get("x-correlation-id")
+  if correlation == nil or not valid_id(correlation) then
+    headers:replace("x-correlation-id", headers:get("x-request-id"))
+  end
+
+  local path = headers:get(":path")
+  local mark = find(path, "?", 1, true)
+  local plain = mark and sub(path, 1, mark - 1) or path
+  if mark and mark < #path then
+    handle:streamInfo():dynamicMetadata():set("mgw", "query", logged(sub(path, mark + 1)))
+  end
+  if headers:get("x-ai-agent") ~= nil or headers:get("ai-agent-id") ~= nil then
+    handle:streamInfo():dynamicMetadata():set("mgw", "ai_agent", true)
+  end
+  if find(plain, "[%%\\]") or find(plain, "//", 1, true) or find(plain, "/.", 1, true) then
+    local clean = normalised(plain)
+    if clean == nil then
+      headers:replace("x-mgw-refuse", "path") -- the first route answers 400, after CORS had its say
+    elseif clean ~= plain then
+      headers:replace(":path", mark and clean .. sub(path, mark) or clean)
+    end
+    if clean ~= plain then handle:clearRouteCache() end
+  end
+end

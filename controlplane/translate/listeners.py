@@ -1,0 +1,82 @@
+"""The listener: where clients connect, and what of HTTP is settled before the filter chain."""
+
+from __future__ import annotations
+
+from controlplane import __version__, protos
+from controlplane.model import GatewayConfig
+from controlplane.translate import answers, filters, logs
+from controlplane.translate.clusters import ads
+from controlplane.translate.endpoints import socket_address
+from controlplane.translate.routes import ROUTE_CONFIG
+from controlplane.translate.topology import Address
+
+Hcm = protos.hcm.HttpConnectionManager
+
+LISTENER = "gateway"
+NOBODY = protos.address.CidrRange(address_prefix="255.255.255.255", prefix_len=protos.uint32(32))
+"""An empty list would mean Envoy's own idea of internal addresses."""
+MAX_HEADERS_KIB = 60
+REQUEST_HEADERS_TIMEOUT_SECONDS = 10
+STREAM_IDLE_TIMEOUT_SECONDS = 300
+CLIENT_IDLE_TIMEOUT_SECONDS = 600
+CONNECTION_BUFFER_BYTES = 1 << 20
+
+
+def listener(config: GatewayConfig, at: Address | None = None) -> protos.listener.Listener:
+    """The one listener. `at` is where this Envoy wants it, the document's address if it does not say."""
+    address = at or Address(config.listener.host, config.listener.port)
+    chain = protos.listener_components.FilterChain(
+        filters=[
+            protos.listener_components.Filter(
+                name="envoy.filters.network.http_connection_manager",
+                typed_config=protos.any_of(connection_manager(config)),
+            )
+        ]
+    )
+    return protos.listener.Listener(
+        name=LISTENER,
+        address=socket_address(address),
+        filter_chains=[chain],
+        per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
+    )
+
+
+def connection_manager(config: GatewayConfig) -> protos.hcm.HttpConnectionManager:
+    """HTTP as the gateway speaks it with clients."""
+    return Hcm(
+        stat_prefix="gateway",
+        rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
+        http_filters=filters.http_filters(config),
+        local_reply_config=answers.local_replies(__version__),
+        access_log=logs.access_logs(),
+        use_remote_address=protos.boolean(True),
+        xff_num_trusted_hops=config.listener.trusted_hops,
+        # Envoy would append its own address for a client on loopback; the filter chain appends the client's.
+        skip_xff_append=True,
+        # Nobody is internal, whatever their address: an internal client could set Envoy's own x-envoy-* headers.
+        internal_address_config=Hcm.InternalAddressConfig(unix_sockets=False, cidr_ranges=[NOBODY]),
+        generate_request_id=protos.boolean(True),
+        preserve_external_request_id=False,
+        request_id_extension=protos.hcm.RequestIDExtension(
+            typed_config=protos.any_of(
+                protos.uuid_request_id.UuidRequestIdConfig(pack_trace_reason=protos.boolean(False))
+            )
+        ),
+        early_header_mutation_extensions=[
+            protos.extension.TypedExtensionConfig(
+                name="envoy.http.early_header_mutation.header_mutation",
+                typed_config=protos.any_of(
+                    protos.early_header_mutation.HeaderMutation(mutations=filters.early_mutations())
+                ),
+            )
+        ],
+        server_header_transformation=Hcm.PASS_THROUGH,
+        max_request_headers_kb=protos.uint32(MAX_HEADERS_KIB),
+        request_headers_timeout=protos.duration(REQUEST_HEADERS_TIMEOUT_SECONDS),
+        stream_idle_timeout=protos.duration(STREAM_IDLE_TIMEOUT_SECONDS),
+        common_http_protocol_options=protos.protocol.HttpProtocolOptions(
+            idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS)
+        ),
+        # A malformed request answers 400 with a body instead of a bare closed connection.
+        stream_error_on_invalid_http_message=protos.boolean(False),
+    )

@@ -1,0 +1,77 @@
+"""Policies: what the two services enforce, as the JSON of docs/agreements.md."""
+
+from __future__ import annotations
+
+from controlplane.model import GatewayConfig, Limit, Provider, Route
+
+
+def authz_policy(config: GatewayConfig) -> dict[str, object]:
+    """Whom to believe. Secrets are named by where they are, never by what they are."""
+    auth = config.auth
+    return {
+        "tiers": sorted(config.limits.tiers),
+        "providers": [_provider(provider) for provider in auth.providers],
+        "api_key_header": auth.api_key_header,
+        "api_keys": [{"sha256": key.sha256, "subject": key.subject, "tier": key.tier} for key in auth.api_keys],
+        "revocations": {
+            "jti": sorted(auth.revocations.jti),
+            "subjects": [revoked.model_dump() for revoked in auth.revocations.subjects],
+        },
+    }
+
+
+def _provider(provider: Provider) -> dict[str, object]:
+    secrets = [_secret(None, provider.secret, provider.secret_file)] if provider.secret or provider.secret_file else []
+    secrets += [_secret(entry.kid, entry.secret, entry.secret_file) for entry in provider.secrets]
+    keys = {
+        "secrets": secrets,
+        "pem": provider.pem,
+        "jwks": provider.jwks,
+        "jwks_file": provider.jwks_file,
+        "jwks_uri": provider.jwks_uri,
+    }
+    return {
+        "name": provider.name,
+        "algorithms": list(provider.algorithms),
+        "issuer": provider.issuer,
+        "audiences": list(provider.audiences),
+        "leeway_seconds": provider.leeway_seconds,
+        "claims": provider.claims.model_dump(),
+        "default_tier": provider.default_tier,
+        "on_bad_token": provider.on_bad_token,
+    } | {key: value for key, value in keys.items() if value}
+
+
+def _secret(kid: str | None, reference: str | None, file: str | None) -> dict[str, object]:
+    place: dict[str, object] = {"env": reference[2:-1]} if reference else {"file": file}
+    return {"kid": kid} | place
+
+
+def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
+    """How much each tier may ask; routes appear only where they depart from the default."""
+    limits = config.limits
+    routes = {route.name: _route(route) for route in config.routes}
+    return {
+        "anonymous_key": limits.anonymous_key,
+        "on_store_failure": limits.on_store_failure,
+        "replicas": max(1, replicas),
+        "tiers": {name: _limit(limit) for name, limit in limits.tiers.items()},
+        "routes": {name: settings for name, settings in routes.items() if settings},
+    }
+
+
+def _limit(limit: Limit) -> dict[str, object]:
+    return {"rps": limit.rps, "rpm": limit.rpm, "burst": limit.burst}
+
+
+def _route(route: Route) -> dict[str, object]:
+    settings: dict[str, object] = {}
+    if route.cost != 1:
+        settings["cost"] = route.cost
+    if route.limits:
+        settings["limits"] = _limit(route.limits)
+    if route.tier_limits:
+        settings["tier_limits"] = {tier: _limit(limit) for tier, limit in route.tier_limits.items()}
+    if route.on_store_failure:
+        settings["on_store_failure"] = route.on_store_failure
+    return settings

@@ -1,0 +1,229 @@
+"""Routes: which request goes to which service, and what is asked of it on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from itertools import groupby
+
+from controlplane import protos
+from controlplane.model import GatewayConfig, Method, Route, Service
+from controlplane.translate import filters
+from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
+
+RouteMatch = protos.route_components.RouteMatch
+RouteAction = protos.route_components.RouteAction
+
+ROUTE_CONFIG = "gateway"
+METADATA = "mgw"
+"""The namespace of our own metadata on routes."""
+
+HEALTH_TIMEOUT_SECONDS = 2.0
+
+ANSWERED_BY_US = (
+    "x-gateway-error",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "ratelimit",
+    "ratelimit-policy",
+)
+"""Response headers whose value is the gateway's: an upstream's own copies are taken away."""
+
+
+def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguration:
+    """All routes, the most specific path first, so that the order in the document means nothing."""
+    host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
+    host.routes.extend(routes(config))
+    host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
+    host.virtual_clusters.append(_ai_agents())
+    return protos.route.RouteConfiguration(
+        name=ROUTE_CONFIG,
+        virtual_hosts=[host],
+        response_headers_to_remove=ANSWERED_BY_US,
+        validate_clusters=protos.boolean(False),
+    )
+
+
+def _ai_agents() -> protos.route_components.VirtualCluster:
+    """Counts what agents ask: Envoy's metric `vhost.gateway.vcluster.ai_agent.upstream_rq`."""
+    pattern = protos.route_components.HeaderMatcher(name="x-ai-agent", present_match=True)
+    return protos.route_components.VirtualCluster(name="ai_agent", headers=[pattern])
+
+
+def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
+    """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
+    yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[_refused_by_front_door()]))
+    yield from _health_routes()
+    services = {service.name: service for service in config.services}
+    ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
+    for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
+        members = sorted(group, key=lambda route: route.name)
+        for route in members:
+            yield _forward(route, services[route.service])
+        yield _refuse_method(members[0].match.path, path, _allowed(members))
+    yield _refusal(Refusal.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
+
+
+def _shape(template: str) -> str:
+    """The template without its parameters' names."""
+    return re.sub(r"\{[^}]*?(=\*\*)?\}", r"{\1}", template)
+
+
+def _specificity(template: str) -> tuple[list[tuple[int, str]], str]:
+    """Orders templates: at the first segment that differs, plain text before a parameter before a rest of path."""
+    ranks = [
+        (2 if "=**" in segment else 1 if segment.startswith("{") else 0, _shape(segment))
+        for segment in template.split("/")[1:]
+    ]
+    return ranks, _shape(template)
+
+
+def _matcher(template: str) -> RouteMatch:
+    """Envoy's matcher for a template: one or more characters that are not a slash for each parameter."""
+    if "{" not in template:
+        return RouteMatch(path=template)
+    pieces = re.split(r"(\{[^}]*\})", template)
+    regex = "".join(_piece(piece) for piece in pieces)
+    return RouteMatch(safe_regex=protos.regex_matcher.RegexMatcher(regex=regex))
+
+
+def _piece(piece: str) -> str:
+    if not piece.startswith("{"):
+        return re.escape(piece)
+    return ".+" if piece.endswith("=**}") else "[^/]+"
+
+
+def _methods(methods: Sequence[str]) -> list[str]:
+    """The methods, with HEAD wherever there is GET (RFC 9110, section 9.3.2)."""
+    return sorted({*methods, "HEAD"} if "GET" in methods else set(methods))
+
+
+def _allowed(members: Sequence[Route]) -> str:
+    return ", ".join(_methods([method for route in members for method in route.match.methods]))
+
+
+def _forward(route: Route, service: Service) -> protos.route_components.Route:
+    match = _matcher(route.match.path)
+    match.headers.append(_method_matcher(route.match.methods))
+    result = protos.route_components.Route(
+        name=route.name,
+        match=match,
+        route=RouteAction(
+            cluster=service.name,
+            timeout=protos.duration(route.timeout_seconds or service.timeout_seconds),
+            rate_limits=[filters.rate_limit_actions(route.name)],
+        ),
+        metadata=_metadata(service),
+    )
+    if route.max_request_bytes is not None:
+        result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))
+    result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
+        filters.no_authz() if route.auth == "none" else filters.authz_policy(authz_context(route))
+    )
+    return result
+
+
+def authz_context(route: Route) -> dict[str, str]:
+    """What the authz service is told of this route; see docs/agreements.md."""
+    asked = {
+        "tiers": ",".join(route.tiers),
+        "scopes": " ".join(route.scopes),
+        "claims": json.dumps(route.claims, sort_keys=True) if route.claims else "",
+        "providers": ",".join(route.providers),
+    }
+    return {"route": route.name, "auth": route.auth} | {key: value for key, value in asked.items() if value}
+
+
+def _metadata(service: Service) -> protos.base.Metadata:
+    """What error answers and the log need to know of the service."""
+    values: dict[str, object] = {
+        "service": service.name,
+        "retry_after": str(math.ceil(service.breaker.open_seconds)),
+    }
+    return protos.base.Metadata(filter_metadata={METADATA: protos.struct(values)})
+
+
+def _method_matcher(methods: Sequence[Method]) -> protos.route_components.HeaderMatcher:
+    every = _methods(methods)
+    if len(every) == 1:
+        value = protos.string_matcher.StringMatcher(exact=every[0])
+    else:
+        value = protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex="|".join(every)))
+    return protos.route_components.HeaderMatcher(name=":method", string_match=value)
+
+
+class Refusal(Enum):
+    """A request that no service gets, by the status that Envoy is told to make of a cluster that does not exist.
+
+    Why not a direct response: the CORS filter passes over requests whose route has no cluster, so a browser could not
+    read the refusal, and a preflight would be refused itself. `answers` turns the status into the right one.
+    """
+
+    BAD_REQUEST = RouteAction.SERVICE_UNAVAILABLE
+    NOT_FOUND = RouteAction.NOT_FOUND
+    METHOD_NOT_ALLOWED = RouteAction.INTERNAL_SERVER_ERROR
+
+
+def _refusal(kind: Refusal, name: str, match: RouteMatch, allow: str = "") -> protos.route_components.Route:
+    """A route that nobody is asked about and that costs nothing."""
+    result = protos.route_components.Route(
+        name=name,
+        match=match,
+        route=RouteAction(cluster=NO_CLUSTER, cluster_not_found_response_code=kind.value),
+        metadata=protos.base.Metadata(filter_metadata={METADATA: protos.struct({"allow": allow})}),
+    )
+    result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
+    return result
+
+
+def _refused_by_front_door() -> protos.route_components.HeaderMatcher:
+    return protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True)
+
+
+def _refuse_method(template: str, shape: str, allow: str) -> protos.route_components.Route:
+    return _refusal(Refusal.METHOD_NOT_ALLOWED, f"mgw-method-not-allowed {shape}", _matcher(template), allow)
+
+
+def _health_routes() -> Iterator[protos.route_components.Route]:
+    """The gateway's own health. Live is Envoy's word alone; ready asks authz too, by letting it check the request."""
+    get = _method_matcher(["GET"])
+    yield _live(RouteMatch(path="/health/live", headers=[get]))
+    for name, path in (("health-ready", "/health/ready"), ("health", "/health")):
+        action = RouteAction(cluster=HEALTH_CLUSTER, timeout=protos.duration(HEALTH_TIMEOUT_SECONDS))
+        action.retry_policy.CopyFrom(protos.route_components.RetryPolicy(retry_on="connect-failure"))
+        result = protos.route_components.Route(
+            name=name, match=RouteMatch(path=path, headers=[get]), route=action, metadata=_own_metadata()
+        )
+        check = name == "health-ready"
+        result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
+            filters.authz_policy({"route": name, "auth": "optional"}) if check else filters.no_authz()
+        )
+        yield result
+    for path in ("/health", "/health/live", "/health/ready"):
+        yield _refuse_method(path, path, "GET, HEAD")
+
+
+def _own_metadata() -> protos.base.Metadata:
+    return protos.base.Metadata(filter_metadata={METADATA: protos.struct({"service": "gateway", "retry_after": "1"})})
+
+
+def _live(match: RouteMatch) -> protos.route_components.Route:
+    result = protos.route_components.Route(
+        name="health-live",
+        match=match,
+        direct_response=protos.route_components.DirectResponseAction(
+            status=200, body=protos.base.DataSource(inline_string='{"status":"alive"}')
+        ),
+        response_headers_to_add=[
+            protos.base.HeaderValueOption(
+                header=protos.base.HeaderValue(key="content-type", value="application/json"),
+                append_action=protos.base.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+            )
+        ],
+    )
+    result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
+    return result

@@ -1,0 +1,221 @@
+"""Is this configuration one the gateway can run? One small rule a function; every problem, not the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from controlplane import document
+from controlplane.document import Document, Path
+from controlplane.errors import ConfigRefused
+from controlplane.model import GatewayConfig
+
+Finding = tuple[Path, str]
+Rule = Callable[[GatewayConfig], Iterator[Finding]]
+
+RESERVED_PATH = re.compile(r"^/health(/|$)")
+"""Paths that the gateway answers itself."""
+
+
+def load(text: str, environment: Mapping[str, str], internal: Iterable[str] = ()) -> tuple[Document, GatewayConfig]:
+    """Read, resolve and check a document.
+
+    `internal` are `host:port` addresses of the gateway's own parts, which no service may point at.
+    Raises ConfigRefused with every problem: of the text, else of the references, else of the fields and the rules.
+    """
+    written = document.read(text)
+    config, findings = shape(document.resolve(written, environment))
+    if config is not None:
+        findings += [*check(config), *services_stay_outside(config, frozenset(internal))]
+    if config is None or findings:
+        problems = [written.problem(path, message) for path, message in findings]
+        raise ConfigRefused(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+    return written, config
+
+
+def shape(values: Any) -> tuple[GatewayConfig | None, list[Finding]]:
+    """The values as a model, and a finding for each field that does not fit.
+
+    With findings, the model is what remains after the unfit parts are put out of the way, so that the rules still see
+    the rest; None where nothing sensible remains.
+    """
+    try:
+        return GatewayConfig.model_validate(values), []
+    except ValidationError as error:
+        details = error.errors()
+    findings = [_finding(detail) for detail in details]
+    try:
+        return GatewayConfig.model_validate(_without(values, details)), findings
+    except (ValidationError, LookupError, TypeError):
+        return None, findings
+
+
+def _finding(detail: Any) -> Finding:
+    messages = {"extra_forbidden": "no such key", "missing": "is required"}
+    return _readable(detail["loc"]), messages.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+
+
+def _without(values: Any, details: Iterable[Any]) -> Any:
+    """A copy in which unknown keys are gone and unfit routes, services and tiers are replaced by harmless ones."""
+    rest = deepcopy(values)
+    for detail in details:
+        match _readable(detail["loc"]):
+            case (*around, str(key)) if detail["type"] == "extra_forbidden":
+                holder = rest
+                for part in around:
+                    holder = holder[part]
+                holder.pop(key, None)
+            case ("routes", int(index), *_):
+                rest["routes"][index] = _harmless_route(rest["routes"][index], index, rest)
+            case ("services", int(index), *_):
+                name = rest["services"][index].get("name", f"unfit-{index}")
+                rest["services"][index] = {"name": name, "endpoints": [{"url": "http://192.0.2.1:1"}]}
+            case ("limits", "tiers", str(tier), *_):
+                rest["limits"]["tiers"][tier] = {"rps": 1, "rpm": 1, "burst": 1}
+    return rest
+
+
+def _harmless_route(route: Any, index: int, values: Any) -> dict[str, Any]:
+    kept = {key: route[key] for key in ("name", "service") if isinstance(route.get(key), str)}
+    some_service = {"service": values["services"][0]["name"]}
+    return {"name": f"unfit-{index}", "match": {"path": f"/unfit-{index}", "methods": ["GET"]}} | some_service | kept
+
+
+def _readable(loc: tuple[str | int, ...]) -> Path:
+    """Without the parts that pydantic adds for itself, such as `[key]` after a mapping's key."""
+    return tuple(part for part in loc if part != "[key]")
+
+
+def check(config: GatewayConfig) -> list[Finding]:
+    """Every finding of every rule, in the order of RULES."""
+    return [finding for rule in RULES for finding in rule(config)]
+
+
+def names_are_unique(config: GatewayConfig) -> Iterator[Finding]:
+    lists: tuple[tuple[Path, Iterable[str]], ...] = (
+        (("services",), [service.name for service in config.services]),
+        (("routes",), [route.name for route in config.routes]),
+        (("auth", "providers"), [provider.name for provider in config.auth.providers]),
+        (("auth", "api_keys"), [key.name for key in config.auth.api_keys]),
+    )
+    for path, names in lists:
+        seen: set[str] = set()
+        for index, name in enumerate(names):
+            if name in seen:
+                yield (*path, index, "name"), f"the name {name!r} is taken"
+            seen.add(name)
+
+
+def names_are_not_ours(config: GatewayConfig) -> Iterator[Finding]:
+    for index, service in enumerate(config.services):
+        if service.name.startswith("mgw-"):
+            yield ("services", index, "name"), "names that begin with mgw- are the gateway's own"
+    for index, provider in enumerate(config.auth.providers):
+        if provider.name == "apikey":
+            yield ("auth", "providers", index, "name"), "the name 'apikey' stands for callers with an API key"
+
+
+def routes_name_known_services(config: GatewayConfig) -> Iterator[Finding]:
+    known = {service.name for service in config.services}
+    for index, route in enumerate(config.routes):
+        if route.service not in known:
+            yield ("routes", index, "service"), f"no service named {route.service!r}"
+
+
+def routes_do_not_overlap(config: GatewayConfig) -> Iterator[Finding]:
+    """Two routes that take the same method on the same shape of path: nobody could say which one answers."""
+    taken: dict[tuple[str, str], str] = {}
+    for index, route in enumerate(config.routes):
+        pattern = re.sub(r"\{[^}]*?(=\*\*)?\}", r"{\1}", route.match.path)
+        for method in route.match.methods:
+            other = taken.setdefault((pattern, method), route.name)
+            if other != route.name:
+                yield ("routes", index, "match"), f"{method} {route.match.path} is taken by route {other!r}"
+
+
+def routes_leave_health_alone(config: GatewayConfig) -> Iterator[Finding]:
+    for index, route in enumerate(config.routes):
+        if RESERVED_PATH.match(route.match.path):
+            yield ("routes", index, "match", "path"), "the gateway answers /health itself"
+
+
+def tiers_are_known(config: GatewayConfig) -> Iterator[Finding]:
+    known = config.limits.tiers
+    if "anonymous" not in known:
+        yield ("limits", "tiers"), "the tier 'anonymous' is required: it holds for callers without a name"
+    uses: list[tuple[Path, str]] = [
+        (("auth", "providers", index, "default_tier"), provider.default_tier)
+        for index, provider in enumerate(config.auth.providers)
+    ]
+    uses += [(("auth", "api_keys", index, "tier"), key.tier) for index, key in enumerate(config.auth.api_keys)]
+    for index, route in enumerate(config.routes):
+        uses += [(("routes", index, "tiers", position), tier) for position, tier in enumerate(route.tiers)]
+        uses += [(("routes", index, "tier_limits", tier), tier) for tier in route.tier_limits]
+    for path, tier in uses:
+        if tier not in known:
+            yield path, f"no tier named {tier!r}"
+
+
+def providers_are_known(config: GatewayConfig) -> Iterator[Finding]:
+    known = {provider.name for provider in config.auth.providers}
+    for index, route in enumerate(config.routes):
+        for position, name in enumerate(route.providers):
+            if name not in known:
+                yield ("routes", index, "providers", position), f"no provider named {name!r}"
+    for index, revoked in enumerate(config.auth.revocations.subjects):
+        if revoked.provider not in known:
+            yield ("auth", "revocations", "subjects", index, "provider"), f"no provider named {revoked.provider!r}"
+
+
+def conditions_need_a_caller(config: GatewayConfig) -> Iterator[Finding]:
+    for index, route in enumerate(config.routes):
+        asked = [key for key in ("tiers", "scopes", "claims", "providers") if getattr(route, key)]
+        if route.auth == "none" and asked:
+            yield ("routes", index, asked[0]), "a route with auth: none asks nobody who is calling"
+
+
+def an_endpoint_list_speaks_one_scheme(config: GatewayConfig) -> Iterator[Finding]:
+    for index, service in enumerate(config.services):
+        schemes = [urlsplit(endpoint.url).scheme for endpoint in service.endpoints]
+        for position, scheme in enumerate(schemes):
+            if scheme != schemes[0]:
+                yield ("services", index, "endpoints", position, "url"), "http and https do not mix in one service"
+
+
+def any_origin_gets_no_credentials(config: GatewayConfig) -> Iterator[Finding]:
+    """Fetch standard, section 3.2.5: `*` and credentials together would let any site act as the user."""
+    if "*" in config.cors.allow_origins and config.cors.allow_credentials:
+        yield ("cors", "allow_origins"), "the origin * needs allow_credentials: false"
+
+
+def services_stay_outside(config: GatewayConfig, internal: frozenset[str]) -> Iterator[Finding]:
+    """No route may lead to Envoy's admin, the control plane, the two services or the store."""
+    for index, service in enumerate(config.services):
+        for position, endpoint in enumerate(service.endpoints):
+            parts = urlsplit(endpoint.url)
+            host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            if f"{host}:{port}" in internal:
+                yield (
+                    ("services", index, "endpoints", position, "url"),
+                    "this address is one of the gateway's own parts",
+                )
+
+
+RULES: tuple[Rule, ...] = (
+    names_are_unique,
+    names_are_not_ours,
+    routes_name_known_services,
+    routes_do_not_overlap,
+    routes_leave_health_alone,
+    tiers_are_known,
+    providers_are_known,
+    conditions_need_a_caller,
+    an_endpoint_list_speaks_one_scheme,
+    any_origin_gets_no_credentials,
+)
