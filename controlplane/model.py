@@ -186,7 +186,7 @@ class Limit(Model):
     """The numbers of a tier: at most `burst` at once, refilled at `rps`, and at most `rpm` in any 60 seconds."""
 
     rps: Annotated[int, Field(ge=1, le=1_000_000)]
-    rpm: Annotated[int, Field(ge=1, le=10_000_000)]
+    rpm: Annotated[int, Field(ge=1, le=1_000_000)]
     burst: Annotated[int, Field(ge=1, le=1_000_000)]
 
 

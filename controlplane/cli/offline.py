@@ -1,0 +1,49 @@
+"""What `validate` and `render` share: a document from a file, judged without any running part."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controlplane.cli.exits import UNAVAILABLE, Failure
+
+if TYPE_CHECKING:
+    from controlplane.model import GatewayConfig
+    from controlplane.translate.topology import Topology
+
+
+def read_text(file: Path) -> str:
+    """The file's text, standard input for `-`. Raises Failure for a file that cannot be read."""
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{file}: {error}", UNAVAILABLE) from error
+
+
+def topology() -> Topology:
+    """Where the gateway's own parts are, as the environment says or by default."""
+    from controlplane.settings import Settings
+
+    return Settings.from_environment(os.environ).topology
+
+
+def load(text: str) -> GatewayConfig:
+    """The document by the model and the rules. Raises ConfigRefused."""
+    from controlplane import validate
+
+    return validate.load(text, os.environ)[1]
+
+
+def check(text: str) -> None:
+    """The document by the model, the rules and Envoy. Raises ConfigRefused, and EnvoyUnavailable if none judges."""
+    from controlplane import envoy
+    from controlplane.errors import ConfigRefused, Problem
+    from controlplane.translate import assemble
+
+    config = load(text)
+    words = asyncio.run(envoy.judge(envoy.find(os.environ), assemble.static_bootstrap(config, topology())))
+    if words:
+        raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])

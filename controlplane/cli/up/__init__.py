@@ -1,0 +1,1 @@
+"""The local runner: it starts a whole gateway as plain processes, watches them, and takes them down."""

@@ -1,0 +1,35 @@
+"""`mgw validate`: would the gateway run this document? By the model and the rules, then by real Envoy. Offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controlplane.cli.exits import FAILED, OK, UNAVAILABLE, Failure
+from controlplane.cli.offline import check, read_text
+
+
+def command(
+    file: Annotated[Path, typer.Option("--file", "-f", help="The document, YAML or JSON; - for standard input.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print problems as JSON.")] = False,
+) -> None:
+    """Check a configuration document: every problem as FILE:LINE:COL: path: message."""
+    from controlplane.errors import ConfigRefused, EnvoyUnavailable
+
+    try:
+        check(read_text(file))
+    except ConfigRefused as refused:
+        if as_json:
+            problems = [problem.__dict__ for problem in refused.problems]
+            typer.echo(json.dumps({"valid": False, "problems": problems}, indent=2))
+        else:
+            for problem in refused.problems:
+                typer.echo(problem.at(str(file)))
+        raise typer.Exit(FAILED) from refused
+    except EnvoyUnavailable as error:
+        raise Failure(f"the model accepts {file}, but Envoy could not judge it: {error}", UNAVAILABLE) from error
+    typer.echo(json.dumps({"valid": True, "problems": []}) if as_json else f"{file} is valid", err=not as_json)
+    raise typer.Exit(OK)
