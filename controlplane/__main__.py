@@ -13,7 +13,7 @@ import gc
 import importlib
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -24,6 +24,8 @@ from controlplane import envoy, log, metrics
 from controlplane.breakers import EJECTED, MEMBERS, BreakerBoard
 from controlplane.errors import ConfigRefused, ControlPlaneError, EnvoyUnavailable
 from controlplane.health import HealthChecker
+from controlplane.keyfetch import KeySetFetcher
+from controlplane.model import GatewayConfig
 from controlplane.probes import GrpcProbe, ServiceProbe
 from controlplane.protos import require_upb
 from controlplane.publish import Change, Publisher
@@ -75,12 +77,20 @@ async def _run(settings: Settings) -> None:
         serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, breakers))
         gc.collect()
         gc.freeze()  # what lives now lives for ever: the collector need not look at it again
-        await _until_stopped(serving)
+        fetching = asyncio.create_task(KeySetFetcher(_config_of(publisher), publisher.use_key_sets).run())
+        try:
+            await _until_stopped(serving)
+        finally:
+            fetching.cancel()
     finally:
         await server.stop(STOP_GRACE_SECONDS)
         for probe in probes.values():
             await probe.close()
         await service_probe.close()
+
+
+def _config_of(publisher: Publisher) -> Callable[[], GatewayConfig | None]:
+    return lambda: publisher.published.config if publisher.published else None
 
 
 def _judge() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,14 @@ MAX_DEPTH = 32
 MAX_NODES = 500_000
 """Aliases are followed, so the count of nodes visited, not of nodes written, is what bounds an alias bomb."""
 
+MAX_NUMBER_LENGTH = 64
+"""Characters of a scalar that is not text: YAML 1.1 has numbers (`1:59:59:…`) whose value takes quadratic time."""
+
 UNRESOLVED_KEYS = frozenset({"secret"})
 """Keys whose `${NAME}` stays a reference: the value is nobody's business but the service's that uses it."""
+
+PRIVATE_NAMES = re.compile(r"^MGW_|SECRET|TOKEN|PASSWORD")
+"""Variables that a document cannot read: their values would show in problems, answers and what nodes are told."""
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -115,10 +122,25 @@ class _Walk:
             inside = above | {id(node)}
             return [self.value(child, (*path, index), inside) for index, child in enumerate(node.value)]
         try:
-            return self.constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            return self.scalar(node)
+        except LookupError:  # PyYAML's own, for `!!bool maybe` and `!!int ""`
+            self.problems.append(Problem(dotted(path), "cannot be read: not a value of this type", *_mark(node)))
+        except (yaml.YAMLError, ValueError, ArithmeticError) as error:
             self.problems.append(Problem(dotted(path), f"cannot be read: {error}", *_mark(node)))
-            return None
+        return None
+
+    def scalar(self, node: yaml.Node) -> Any:
+        """Text, a number, a boolean or null: what JSON has. A date is text as it was written."""
+        if node.tag in _AS_WRITTEN:
+            return str(node.value)
+        if node.tag not in _JSON_SCALARS:
+            raise ValueError(f"{node.tag} is neither text, number, boolean nor null")
+        if len(node.value) > MAX_NUMBER_LENGTH:
+            raise ValueError(f"a number has at most {MAX_NUMBER_LENGTH} characters")
+        value = self.constructor.construct_object(node)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("not a finite number")
+        return value
 
     def mapping(self, node: yaml.MappingNode, path: Path, inside: frozenset[int]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -136,6 +158,11 @@ class _Walk:
         return values
 
 
+_TAG = "tag:yaml.org,2002:"
+_AS_WRITTEN = frozenset(_TAG + name for name in ("str", "timestamp", "value", "merge"))
+_JSON_SCALARS = frozenset(_TAG + name for name in ("null", "bool", "int", "float"))
+
+
 def _mark(node: yaml.Node) -> Mark:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
@@ -143,7 +170,8 @@ def _mark(node: yaml.Node) -> Mark:
 def resolve(document: Document, environment: Mapping[str, str]) -> Any:
     """The document's values with `${NAME}` and `${NAME:-default}` replaced from the environment.
 
-    Values under a key in UNRESOLVED_KEYS stay as written. Raises ConfigRefused naming every reference without a value.
+    Values under a key in UNRESOLVED_KEYS stay as written. Raises ConfigRefused naming every reference that has no value
+    or is private.
     """
     problems: list[Problem] = []
 
@@ -165,5 +193,7 @@ def resolve(document: Document, environment: Mapping[str, str]) -> Any:
 
 def _missing(value: str, environment: Mapping[str, str]) -> Iterator[str]:
     for name, default in ((match[1], match[2]) for match in _REFERENCE.finditer(value)):
-        if default is None and not environment.get(name):
+        if PRIVATE_NAMES.search(name):
+            yield f"{name} is private: only the key 'secret' may refer to it"
+        elif default is None and not environment.get(name):
             yield f"the environment has no {name}, and the reference gives no default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,10 +19,12 @@ Algorithm = Literal[
 """What a provider may pin. `none` is not among them and never will be."""
 
 _ENVIRONMENT_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _TEMPLATE_SEGMENT = re.compile(r"\{[a-z_][a-z0-9_]*(=\*\*)?\}")
 _LITERAL_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="lower case, digits, hyphens")]
+Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 
@@ -44,6 +47,25 @@ def _secret_reference(value: str) -> str:
     return value
 
 
+def _subject(value: str) -> str:
+    """What the authz service takes as a subject."""
+    if len(value.encode()) > 256 or any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
+        raise ValueError("a subject is 1 to 256 bytes of text without control characters")
+    return value
+
+
+def _credential_header(value: str) -> str:
+    if value in {"authorization", "cookie", "host"}:
+        raise ValueError(f"{value} has a meaning of its own")
+    return value
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    """Policies travel as a protobuf Struct, whose numbers are doubles."""
+    json.dumps(json.loads(json.dumps(value), parse_int=float), allow_nan=False)
+    return value
+
+
 def _path_template(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError("a path begins with /")
@@ -62,10 +84,10 @@ def _path_template(value: str) -> str:
 
 
 def _upstream_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = urlsplit(value)  # which drops line breaks and tabs: hence the first condition
+    if not value.isprintable() or parts.scheme not in {"http", "https"} or not _HOST.fullmatch(parts.hostname or ""):
         raise ValueError("an endpoint is http://HOST:PORT or https://HOST:PORT")
-    if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username:
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("an endpoint has no path, query or user: routes decide those")
     try:
         port = parts.port
@@ -85,6 +107,10 @@ def _origin(value: str) -> str:
     return value
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+CredentialHeader = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(_credential_header)]
+
+
 class Listener(Model):
     """Where Envoy listens, and what it takes from a client before anyone looks at the request."""
 
@@ -98,17 +124,17 @@ class Listener(Model):
 class Claims(Model):
     """Which claims carry what."""
 
-    subject: str = "sub"
-    tier: str = "tier"
-    scopes: str = "scope"
+    subject: Text = "sub"
+    tier: Text = "tier"
+    scopes: Text = "scope"
 
 
 class SigningSecret(Model):
     """One of a provider's secrets: rotation has two of them side by side."""
 
-    kid: str | None = None
+    kid: Text | None = None
     secret: Annotated[str, AfterValidator(_secret_reference)] | None = None
-    secret_file: str | None = None
+    secret_file: Text | None = None
 
     @model_validator(mode="after")
     def one_source(self) -> SigningSecret:
@@ -123,18 +149,23 @@ class Provider(Model):
     name: Name
     algorithms: Annotated[list[Algorithm], Field(min_length=1)]
     secret: Annotated[str, AfterValidator(_secret_reference)] | None = None
-    secret_file: str | None = None
+    secret_file: Text | None = None
     secrets: list[SigningSecret] = []
-    pem: str | None = None
-    jwks: dict[str, Any] | None = None
-    jwks_file: str | None = None
-    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
-    issuer: Annotated[str, Field(min_length=1)] | None = None
-    audiences: list[str] = []
+    pem: Annotated[str, Field(min_length=1, max_length=65_536)] | None = None
+    jwks: Annotated[dict[str, Any], AfterValidator(_json)] | None = None
+    jwks_file: Text | None = None
+    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] | None = None
+    issuer: Text | None = None
+    audiences: list[Text] = []
     leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 0
     claims: Claims = Claims()
     default_tier: Name = "free"
     on_bad_token: Literal["anonymous", "refuse"] = "anonymous"
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether tokens are signed with a secret that the gateway shares."""
+        return bool(self.secret or self.secret_file or self.secrets)
 
     @model_validator(mode="after")
     def one_kind_of_key(self) -> Provider:
@@ -153,7 +184,7 @@ class ApiKey(Model):
 
     name: Name
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    subject: Annotated[str, Field(min_length=1, max_length=256)]
+    subject: Annotated[str, Field(min_length=1), AfterValidator(_subject)]
     tier: Name = "free"
 
 
@@ -161,8 +192,8 @@ class RevokedSubject(Model):
     """Tokens of a subject that were issued before a moment (Unix seconds)."""
 
     provider: Name
-    subject: str
-    issued_before: int
+    subject: Text
+    issued_before: Annotated[int, Field(ge=0, le=1 << 40)]
 
 
 class Revocations(Model):
@@ -175,9 +206,9 @@ class Revocations(Model):
 class Auth(Model):
     """Identity: who verifies it, and whom to believe."""
 
-    verified_by: Literal["authz_service"] = "authz_service"
+    verified_by: Literal["authz_service", "envoy"] = "authz_service"
     providers: Annotated[list[Provider], Field(min_length=1)]
-    api_key_header: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "x-api-key"
+    api_key_header: CredentialHeader = "x-api-key"
     api_keys: list[ApiKey] = []
     revocations: Revocations = Revocations()
 
@@ -204,7 +235,7 @@ class Cors(Model):
 
     allow_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_commas)] = []
     allow_methods: list[Method] = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-    allow_headers: list[str] = ["authorization", "content-type", "x-request-id", "x-correlation-id"]
+    allow_headers: list[HeaderName] = ["authorization", "content-type", "x-request-id", "x-correlation-id"]
     allow_credentials: bool = True
     max_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
 
@@ -214,7 +245,7 @@ class SecurityHeaders(Model):
 
     enabled: bool = True
     frame_options: Literal["DENY", "SAMEORIGIN"] | None = "DENY"
-    referrer_policy: str | None = "no-referrer"
+    referrer_policy: Annotated[str, Field(pattern=r"^[a-z-]+(, ?[a-z-]+)*$")] | None = "no-referrer"
 
 
 class Endpoint(Model):

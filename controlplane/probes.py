@@ -36,7 +36,7 @@ class ServiceProbe:
             self._client = httpx2.AsyncClient(timeout=PROBE_TIMEOUT_SECONDS, trust_env=False)
         try:
             response = await self._client.get(url)
-        except httpx2.HTTPError:
+        except (httpx2.HTTPError, httpx2.InvalidURL):
             return False
         return response.status_code < 500
 

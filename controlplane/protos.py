@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TypeVar
 
-from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
+from google.protobuf import any_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, wrappers_pb2
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import Message
 
@@ -36,6 +36,7 @@ from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buff
 from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
 from envoy_api.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy_api.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
+from envoy_api.envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy_api.envoy.extensions.filters.http.lua.v3 import lua_pb2 as lua_filter
 from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
 from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
@@ -54,6 +55,7 @@ from envoy_api.envoy.service.metrics.v3 import metrics_service_pb2 as metrics_se
 from envoy_api.envoy.type.matcher.v3 import metadata_pb2 as metadata_matcher
 from envoy_api.envoy.type.matcher.v3 import regex_pb2 as regex_matcher
 from envoy_api.envoy.type.matcher.v3 import string_pb2 as string_matcher
+from envoy_api.envoy.type.matcher.v3 import value_pb2 as value_matcher
 from envoy_api.envoy.type.metadata.v3 import metadata_pb2 as metadata_key
 from envoy_api.envoy.type.v3 import http_status_pb2 as http_status
 from envoy_api.envoy.type.v3 import percent_pb2 as percent
@@ -76,6 +78,7 @@ __all__ = [
     "discovery",
     "duration",
     "early_header_mutation",
+    "empty",
     "endpoint",
     "endpoint_components",
     "ext_authz",
@@ -85,6 +88,7 @@ __all__ = [
     "header_mutation",
     "http_protocol_options",
     "http_status",
+    "jwt_authn",
     "listener",
     "listener_components",
     "lua_filter",
@@ -116,6 +120,7 @@ __all__ = [
     "uint32",
     "uint64",
     "uuid_request_id",
+    "value_matcher",
 ]
 
 Any = any_pb2.Any
@@ -139,6 +144,11 @@ def duration(seconds: float) -> duration_pb2.Duration:
     value = duration_pb2.Duration()
     value.FromTimedelta(timedelta(seconds=seconds))
     return value
+
+
+def empty() -> empty_pb2.Empty:
+    """A message that says all by being there."""
+    return empty_pb2.Empty()
 
 
 def uint32(value: int) -> wrappers_pb2.UInt32Value:

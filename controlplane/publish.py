@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from controlplane.errors import ConfigRefused, Problem, RevisionConflict
 from controlplane.model import GatewayConfig
 from controlplane.store.base import ConfigStore, Revision
 from controlplane.translate import assemble
+from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import Address, Topology
 from controlplane.xds.cache import Group, SnapshotCache
 from controlplane.xds.snapshot import Snapshot
@@ -63,6 +65,7 @@ class Publisher:
         self._internal = internal
         self._envoy = envoy_binary
         self._lock = asyncio.Lock()
+        self._fetched: Mapping[str, Mapping[str, Any]] = {}
         self.published: Published | None = None
 
     async def publish(self, change: Change) -> Published:
@@ -104,14 +107,23 @@ class Publisher:
                 raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])
         return document, config
 
-    def _tell(self, published: Published) -> Published:
-        config = published.config
+    def use_key_sets(self, fetched: Mapping[str, Mapping[str, Any]]) -> None:
+        """Tell Envoy of newly fetched key sets, by provider; the configuration stays as it is."""
+        if fetched != self._fetched:
+            self._fetched = fetched
+            if self.published:
+                self._cache.set(self._snapshots(self.published.config))
 
+    def _snapshots(self, config: GatewayConfig) -> Callable[[Group], Snapshot]:
         def make(group: Group) -> Snapshot:
-            return assemble.snapshot(config, self._topology, Address(*group.listener) if group.listener else None)
+            keys = EnvoyKeys(group.secrets, self._fetched)
+            return assemble.snapshot(config, self._topology, Address(*group.listener) if group.listener else None, keys)
 
+        return make
+
+    def _tell(self, published: Published) -> Published:
         self.published = published
-        self._cache.set(make)
+        self._cache.set(self._snapshots(published.config))
         metrics.REVISION.set(published.revision.number)
         metrics.LAST_SUCCESS.set(time.time())
         log.info("config.published", revision=published.revision.number, author=published.revision.author)

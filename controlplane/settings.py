@@ -43,6 +43,7 @@ class Settings(BaseModel):
     health_addresses: Addresses = (Address("127.0.0.1", 18001),)
     internal_addresses: Addresses = ()
     """Further parts that no service may point at: Envoy's admin, Redis."""
+    trusted_ca: str = "/etc/ssl/certs/ca-certificates.crt"
     log_level: str = Field(default="info", validation_alias=AliasChoices("LOG_LEVEL", "log_level"))
 
     @classmethod
@@ -60,7 +61,7 @@ class Settings(BaseModel):
     @property
     def topology(self) -> Topology:
         """Where the gateway's own parts are."""
-        return Topology(self.authz_addresses, self.ratelimit_addresses, self.health_addresses)
+        return Topology(self.authz_addresses, self.ratelimit_addresses, self.health_addresses, self.trusted_ca)
 
     @property
     def internal(self) -> frozenset[str]:

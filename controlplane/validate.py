@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from controlplane import document
 from controlplane.document import Document, Path
 from controlplane.errors import ConfigRefused
+from controlplane.keysets import from_pem, pinned
 from controlplane.model import GatewayConfig
 
 Finding = tuple[Path, str]
@@ -20,6 +23,9 @@ Rule = Callable[[GatewayConfig], Iterator[Finding]]
 
 RESERVED_PATH = re.compile(r"^/health(/|$)")
 """Paths that the gateway answers itself."""
+
+API_KEYS = "apikey"
+"""Stands for callers with an API key wherever a provider is named; no provider can have the name."""
 
 
 def load(text: str, environment: Mapping[str, str], internal: Iterable[str] = ()) -> tuple[Document, GatewayConfig]:
@@ -109,14 +115,21 @@ def names_are_unique(config: GatewayConfig) -> Iterator[Finding]:
             if name in seen:
                 yield (*path, index, "name"), f"the name {name!r} is taken"
             seen.add(name)
+    digests = [key.sha256 for key in config.auth.api_keys]
+    for index, digest in enumerate(digests):
+        if digest in digests[:index]:
+            yield ("auth", "api_keys", index, "sha256"), "this key has a name already"
 
 
 def names_are_not_ours(config: GatewayConfig) -> Iterator[Finding]:
     for index, service in enumerate(config.services):
         if service.name.startswith("mgw-"):
             yield ("services", index, "name"), "names that begin with mgw- are the gateway's own"
+    for index, route in enumerate(config.routes):
+        if route.name.startswith("mgw-"):
+            yield ("routes", index, "name"), "names that begin with mgw- are the gateway's own"
     for index, provider in enumerate(config.auth.providers):
-        if provider.name == "apikey":
+        if provider.name == API_KEYS:
             yield ("auth", "providers", index, "name"), "the name 'apikey' stands for callers with an API key"
 
 
@@ -162,7 +175,7 @@ def tiers_are_known(config: GatewayConfig) -> Iterator[Finding]:
 
 
 def providers_are_known(config: GatewayConfig) -> Iterator[Finding]:
-    known = {provider.name for provider in config.auth.providers}
+    known = {API_KEYS, *(provider.name for provider in config.auth.providers)}
     for index, route in enumerate(config.routes):
         for position, name in enumerate(route.providers):
             if name not in known:
@@ -170,6 +183,22 @@ def providers_are_known(config: GatewayConfig) -> Iterator[Finding]:
     for index, revoked in enumerate(config.auth.revocations.subjects):
         if revoked.provider not in known:
             yield ("auth", "revocations", "subjects", index, "provider"), f"no provider named {revoked.provider!r}"
+
+
+def keys_can_be_read(config: GatewayConfig) -> Iterator[Finding]:
+    for index, provider in enumerate(config.auth.providers):
+        if provider.pem is None:
+            continue
+        try:
+            usable = pinned(from_pem(provider.pem), provider)["keys"]
+        except ValueError as error:
+            yield ("auth", "providers", index, "pem"), f"not a public key in PEM: {error}"
+            continue
+        if not usable:
+            yield (
+                ("auth", "providers", index, "pem"),
+                "the key fits none of the algorithms, or is an RSA key under 2048 bits",
+            )
 
 
 def conditions_need_a_caller(config: GatewayConfig) -> Iterator[Finding]:
@@ -195,16 +224,31 @@ def any_origin_gets_no_credentials(config: GatewayConfig) -> Iterator[Finding]:
 
 def services_stay_outside(config: GatewayConfig, internal: frozenset[str]) -> Iterator[Finding]:
     """No route may lead to Envoy's admin, the control plane, the two services or the store."""
+    ours = {_same_machine(*_host_and_port(f"//{address}")) for address in internal}
     for index, service in enumerate(config.services):
         for position, endpoint in enumerate(service.endpoints):
-            parts = urlsplit(endpoint.url)
-            host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            if f"{host}:{port}" in internal:
+            if _same_machine(*_host_and_port(endpoint.url)) in ours:
                 yield (
                     ("services", index, "endpoints", position, "url"),
                     "this address is one of the gateway's own parts",
                 )
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _same_machine(host: str, port: int) -> tuple[str, int]:
+    """The address in one spelling: whatever means this machine is `localhost`."""
+    name = host.rstrip(".").lower()
+    try:
+        # inet_aton knows the old ways to write an address (127.1, 0x7f000001) that resolvers still take.
+        number = ipaddress.ip_address(name if ":" in name else socket.inet_aton(name))
+    except (OSError, ValueError):
+        return "localhost" if name.endswith(".localhost") else name, port
+    number = getattr(number, "ipv4_mapped", None) or number
+    return "localhost" if number.is_loopback or number.is_unspecified else str(number), port
 
 
 RULES: tuple[Rule, ...] = (
@@ -215,6 +259,7 @@ RULES: tuple[Rule, ...] = (
     routes_leave_health_alone,
     tiers_are_known,
     providers_are_known,
+    keys_can_be_read,
     conditions_need_a_caller,
     an_endpoint_list_speaks_one_scheme,
     any_origin_gets_no_credentials,

@@ -77,11 +77,13 @@ async def _body(request: Request) -> tuple[str, str]:
     media_type = MEDIA_TYPES.get(named)
     if media_type is None:
         raise ApiError(415, f"send the document as {YAML} or {JSON}, not as {named}")
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > document.MAX_BYTES:
-        raise ApiError(413, f"the document is larger than {document.MAX_BYTES} bytes")
+    body = bytearray()
+    async for chunk in request.stream():  # counted, not believed: a chunked body declares no length
+        body += chunk
+        if len(body) > document.MAX_BYTES:
+            raise ApiError(413, f"the document is larger than {document.MAX_BYTES} bytes")
     try:
-        text = (await request.body()).decode("utf-8")
+        text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ApiError(400, f"the document is not UTF-8: {error}") from error
     if media_type == JSON:

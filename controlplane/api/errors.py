@@ -80,6 +80,10 @@ def install(app: FastAPI) -> None:
         found = [{"path": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
         return problem(400, "the request's parameters do not fit", extensions={"problems": found})
 
+    async def crashed(_request: Request, _error: Exception) -> JSONResponse:
+        return problem(500, "something broke here, and its log says what")  # Starlette raises it again, for the log
+
+    app.add_exception_handler(Exception, crashed)
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(ConfigRefused, refused)
     app.add_exception_handler(RevisionConflict, conflict)

@@ -31,6 +31,9 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     )
     yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
     yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
+    # authz's own 403 keeps its body; any other one is Envoy's word on https://… in plain text.
+    yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
+    yield _error(_status(403), 400, "BAD_REQUEST", "The request is malformed")
     unreachable = _all_of(_flags(("UAEX",)), _status(503))
     yield _error(unreachable, 503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable", "1")
     for status, becomes, code, message in _BY_STATUS:
@@ -41,7 +44,7 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
 def _refusals() -> Iterator[protos.hcm.ResponseMapper]:
     """What `routes.Refusal` means: a cluster that does not exist, and the status chosen for that."""
     by_front_door = _header(protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True))
-    yield _error(by_front_door, 400, "BAD_REQUEST", "The path is malformed or hides something")
+    yield _error(by_front_door, 400, "BAD_REQUEST", "The path or host is malformed or hides something")
     yield _error(_all_of(_flags(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
     refused = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
     refused.headers_to_add.append(_header_to_add("allow", "%METADATA(ROUTE:mgw:allow)%"))
@@ -86,7 +89,9 @@ def error_body(code: str, message: str) -> str:
 def _error(
     when: Filter, status: int, code: str, message: str, retry_after: str | None = None
 ) -> protos.hcm.ResponseMapper:
-    headers = {"x-gateway-error": code} | ({"retry-after": retry_after} if retry_after else {})
+    # The id stands where the request was too malformed to have one; `filters` puts the request's own over it.
+    headers = {"x-gateway-error": code, "x-request-id": "%UNIQUE_ID%"}
+    headers |= {"retry-after": retry_after} if retry_after else {}
     return _answer(when, status, error_body(code, message), headers)
 
 

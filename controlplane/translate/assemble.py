@@ -11,6 +11,7 @@ from controlplane import protos
 from controlplane.errors import TranslationInconsistent
 from controlplane.model import GatewayConfig
 from controlplane.translate import clusters, endpoints, listeners, policies, routes
+from controlplane.translate.identity import NO_KEYS, EnvoyKeys
 from controlplane.translate.topology import NO_CLUSTER, Address, Topology
 from controlplane.xds import resources as types
 from controlplane.xds.snapshot import Snapshot
@@ -22,7 +23,9 @@ class _Named(Protocol):
     name: str
 
 
-def snapshot(config: GatewayConfig, topology: Topology, at: Address | None = None) -> Snapshot:
+def snapshot(
+    config: GatewayConfig, topology: Topology, at: Address | None = None, keys: EnvoyKeys = NO_KEYS
+) -> Snapshot:
     """What nodes are told. Raises TranslationInconsistent, which is our fault, if it does not hold together."""
     all_clusters = list(clusters.clusters(config, topology))
     route_configuration = routes.route_configuration(config)
@@ -40,7 +43,7 @@ def snapshot(config: GatewayConfig, topology: Topology, at: Address | None = Non
             },
             types.CLUSTER: _by_name(all_clusters),
             types.ENDPOINT: {name: _bytes(assignment) for name, assignment in assignments.items()},
-            types.LISTENER: _by_name([listeners.listener(config, at)]),
+            types.LISTENER: _by_name([listeners.listener(config, at, keys)]),
             types.ROUTE: _by_name([route_configuration]),
         }
     )
@@ -71,10 +74,12 @@ def _routes_have_clusters(
                 )
 
 
-def static_bootstrap(config: GatewayConfig, topology: Topology, at: Address | None = None) -> dict[str, object]:
+def static_bootstrap(
+    config: GatewayConfig, topology: Topology, at: Address | None = None, keys: EnvoyKeys = NO_KEYS
+) -> dict[str, object]:
     """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
-    listener = listeners.listener(config, at)
-    manager = listeners.connection_manager(config)
+    listener = listeners.listener(config, at, keys)
+    manager = listeners.connection_manager(config, keys)
     manager.route_config.CopyFrom(routes.route_configuration(config))
     listener.filter_chains[0].filters[0].typed_config.CopyFrom(protos.any_of(manager))
     bootstrap = protos.bootstrap.Bootstrap(

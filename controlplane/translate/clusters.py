@@ -27,10 +27,10 @@ def clusters(config: GatewayConfig, topology: Topology) -> Iterator[protos.clust
     yield grpc_cluster(RATELIMIT_CLUSTER, topology.ratelimit)
     yield health_cluster(topology)
     for service in config.services:
-        yield service_cluster(service)
+        yield service_cluster(service, topology.trusted_ca)
 
 
-def service_cluster(service: Service) -> protos.cluster.Cluster:
+def service_cluster(service: Service, trusted_ca: str) -> protos.cluster.Cluster:
     """An operator's service. Its endpoints travel by EDS unless a name has to be resolved."""
     result = Cluster(
         name=service.name,
@@ -44,7 +44,7 @@ def service_cluster(service: Service) -> protos.cluster.Cluster:
     _locate(result, service)
     parts = urlsplit(service.endpoints[0].url)
     if parts.scheme == "https":
-        result.transport_socket.CopyFrom(_tls(parts.hostname or ""))
+        result.transport_socket.CopyFrom(_tls(parts.hostname or "", trusted_ca))
     return result
 
 
@@ -109,13 +109,16 @@ def _http1(idle_timeout_seconds: float) -> protos.http_protocol_options.HttpProt
     )
 
 
-def _tls(host: str) -> protos.base.TransportSocket:
+def _tls(host: str, trusted_ca: str) -> protos.base.TransportSocket:
+    """The certificate must be for the endpoint's own name; `host` stands in for an endpoint that has none."""
     context = protos.tls.UpstreamTlsContext(
         sni=host,
+        auto_host_sni=True,
         auto_sni_san_validation=True,
         common_tls_context=protos.tls.CommonTlsContext(
             validation_context=protos.tls_common.CertificateValidationContext(
-                system_root_certs=protos.tls_common.CertificateValidationContext.SystemRootCerts()
+                # Not `system_root_certs`: Envoy 1.40 takes it from xDS and then says that no authority is trusted.
+                trusted_ca=protos.base.DataSource(filename=trusted_ca)
             )
         ),
     )

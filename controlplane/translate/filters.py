@@ -9,7 +9,9 @@ from importlib import resources
 from google.protobuf.message import Message
 
 from controlplane import protos
-from controlplane.model import Cors, GatewayConfig, SecurityHeaders
+from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
+from controlplane.translate import identity
+from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 
 HttpFilter = protos.hcm.HttpFilter
@@ -36,14 +38,17 @@ EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-R
 RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
 """Names whose value is ours. Upstreams often read `_` as `-`, so both spellings go."""
 
+HOP_BY_HOP = ("te", "trailer", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization")
+"""RFC 9110, section 7.6.1, and RFC 2616, section 13.5.1: what Envoy would pass on of them. It sees to Connection."""
 
-def http_filters(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
+
+def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.HttpFilter]:
     """The chain. A request goes down this list, its answer comes back up it."""
     default = config.listener.max_request_bytes
     largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
-    return [
+    chain = [
         # Gives every request one path and valid ids, so that all below speak of the same request.
-        http_filter(FRONT, _front_door()),
+        http_filter(FRONT, _front_door(identity.lua(config, keys))),
         # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
@@ -55,11 +60,14 @@ def http_filters(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
         # authz: behind a filter that waits for an answer it would be handed the whole body unchecked.
         http_filter(BUFFER, protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(default))),
         # Before the limiter: who it is decides what the limit is.
-        http_filter(EXT_AUTHZ, _ext_authz(config.auth.api_key_header)),
+        http_filter(EXT_AUTHZ, _ext_authz(config.auth)),
         # After authz, whose metadata says whom to charge.
         http_filter(RATE_LIMIT, _rate_limit()),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
+    verifier = identity.jwt_authn(config, keys) if config.auth.verified_by == "envoy" else None
+    # Before the front door, which takes over what it verified. It refuses nobody by itself.
+    return [http_filter(identity.JWT_AUTHN, verifier), *chain] if verifier else chain
 
 
 def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
@@ -72,9 +80,9 @@ def _front_lua() -> str:
     return resources.files(__package__).joinpath("front.lua").read_text(encoding="utf-8")
 
 
-def _front_door() -> Message:
+def _front_door(identity_lua: str) -> Message:
     return protos.lua_filter.Lua(
-        default_source_code=protos.base.DataSource(inline_string=_front_lua()),
+        default_source_code=protos.base.DataSource(inline_string=identity_lua + _front_lua()),
         # The script says itself when the path changed; matching every request twice would cost for nothing.
         clear_route_cache=protos.boolean(False),
     )
@@ -99,6 +107,7 @@ def early_mutations() -> list[HeaderMutation]:
         HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=reserved)),
         _set("x-mgw-client-request-id", "%REQ(X-REQUEST-ID)%"),
         HeaderMutation(remove="x-request-id"),
+        *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
     ]
 
 
@@ -109,6 +118,9 @@ def _headers(security: SecurityHeaders) -> Message:
     answer = [
         _set("x-request-id", "%REQ(X-REQUEST-ID)%"),
         _set("x-correlation-id", "%REQ(X-CORRELATION-ID)%"),
+        # A request too malformed to have ids gets one with its refusal; see `answers`.
+        _set("x-correlation-id", "%RESP(X-REQUEST-ID)%", only_if_absent=True),
+        *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
     ]
     if security.enabled:
         answer += [_set(name, value, only_if_absent=True) for name, value in _security_headers(security).items()]
@@ -154,18 +166,21 @@ def _grpc(cluster: str, timeout_seconds: float) -> protos.grpc_service.GrpcServi
     )
 
 
-def _ext_authz(api_key_header: str) -> Message:
+def _ext_authz(auth: Auth) -> Message:
     """Fail closed, with 503: a client takes 403 as final. Only the headers that carry credentials are sent."""
-    allowed = protos.string_matcher.ListStringMatcher(
-        patterns=[protos.string_matcher.StringMatcher(exact=name) for name in ("authorization", api_key_header)]
-    )
-    return protos.ext_authz.ExtAuthz(
+    credentials = ("authorization", auth.api_key_header)
+    result = protos.ext_authz.ExtAuthz(
         grpc_service=_grpc(AUTHZ_CLUSTER, AUTHZ_TIMEOUT_SECONDS),
         transport_api_version=protos.config_source.ApiVersion.V3,
         failure_mode_allow=False,
         status_on_error=protos.http_status.HttpStatus(code=protos.http_status.StatusCode.ServiceUnavailable),
-        allowed_headers=allowed,
+        allowed_headers=protos.string_matcher.ListStringMatcher(
+            patterns=[protos.string_matcher.StringMatcher(exact=name) for name in credentials]
+        ),
     )
+    if auth.verified_by == "envoy":
+        result.filter_enabled_metadata.CopyFrom(identity.unless_identified())
+    return result
 
 
 def authz_policy(context: Mapping[str, str]) -> protos.Any:

@@ -33,6 +33,7 @@ local function decoded(segment)
   if find(gsub(segment, "%%%x%x", ""), "%", 1, true) then return nil end
   local plain = gsub(segment, "%%(%x%x)", unreserved)
   if plain == "." or plain == ".." or match(plain, "^%.%.?;") then return nil end
+  if hides(lower(plain)) then return nil end -- %25%32%65 reads %252e by now
   return plain
 end
 
@@ -87,6 +88,10 @@ function envoy_on_request(handle)
   end
 
   local path = headers:get(":path")
+  if path == nil then -- CONNECT, which has no body's end either: all below would wait for it
+    handle:respond({ [":status"] = "400" }, "")
+    return
+  end
   local mark = find(path, "?", 1, true)
   local plain = mark and sub(path, 1, mark - 1) or path
   if mark and mark < #path then
@@ -94,6 +99,10 @@ function envoy_on_request(handle)
   end
   if headers:get("x-ai-agent") ~= nil or headers:get("ai-agent-id") ~= nil then
     handle:streamInfo():dynamicMetadata():set("mgw", "ai_agent", true)
+  end
+  if find(headers:get(":authority") or "", ",", 1, true) then -- two Host fields, which Envoy joins
+    headers:replace("x-mgw-refuse", "host")
+    handle:clearRouteCache()
   end
   if find(plain, "[%%\\]") or find(plain, "//", 1, true) or find(plain, "/.", 1, true) then
     local clean = normalised(plain)
@@ -103,5 +112,17 @@ function envoy_on_request(handle)
       headers:replace(":path", mark and clean .. sub(path, mark) or clean)
     end
     if clean ~= plain then handle:clearRouteCache() end
+    if clean == nil then return end
+  end
+  if identify then identify(handle, headers) end -- only with auth.verified_by: envoy
+end
+
+-- Fields that an upstream's Connection names are for us alone (RFC 9110, section 7.6.1); Envoy drops only Connection.
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local named = headers:get("connection")
+  if named == nil then return end
+  for name in lower(named):gmatch("[^,%s]+") do
+    if name ~= "content-length" and name ~= "transfer-encoding" and byte(name) ~= 58 then headers:remove(name) end
   end
 end

@@ -7,6 +7,7 @@ from controlplane.model import GatewayConfig
 from controlplane.translate import answers, filters, logs
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
+from controlplane.translate.identity import NO_KEYS, EnvoyKeys
 from controlplane.translate.routes import ROUTE_CONFIG
 from controlplane.translate.topology import Address
 
@@ -22,14 +23,14 @@ CLIENT_IDLE_TIMEOUT_SECONDS = 600
 CONNECTION_BUFFER_BYTES = 1 << 20
 
 
-def listener(config: GatewayConfig, at: Address | None = None) -> protos.listener.Listener:
+def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys = NO_KEYS) -> protos.listener.Listener:
     """The one listener. `at` is where this Envoy wants it, the document's address if it does not say."""
     address = at or Address(config.listener.host, config.listener.port)
     chain = protos.listener_components.FilterChain(
         filters=[
             protos.listener_components.Filter(
                 name="envoy.filters.network.http_connection_manager",
-                typed_config=protos.any_of(connection_manager(config)),
+                typed_config=protos.any_of(connection_manager(config, keys)),
             )
         ]
     )
@@ -41,12 +42,12 @@ def listener(config: GatewayConfig, at: Address | None = None) -> protos.listene
     )
 
 
-def connection_manager(config: GatewayConfig) -> protos.hcm.HttpConnectionManager:
+def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> protos.hcm.HttpConnectionManager:
     """HTTP as the gateway speaks it with clients."""
     return Hcm(
         stat_prefix="gateway",
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
-        http_filters=filters.http_filters(config),
+        http_filters=filters.http_filters(config, keys),
         local_reply_config=answers.local_replies(__version__),
         access_log=logs.access_logs(),
         use_remote_address=protos.boolean(True),
@@ -76,6 +77,12 @@ def connection_manager(config: GatewayConfig) -> protos.hcm.HttpConnectionManage
         stream_idle_timeout=protos.duration(STREAM_IDLE_TIMEOUT_SECONDS),
         common_http_protocol_options=protos.protocol.HttpProtocolOptions(
             idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS)
+        ),
+        http_protocol_options=protos.protocol.Http1ProtocolOptions(
+            # Any upgrade is declined by serving the request as it is (RFC 9110, section 7.8), not by a 403.
+            ignore_http_11_upgrade=[
+                protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=".*"))
+            ]
         ),
         # A malformed request answers 400 with a body instead of a bare closed connection.
         stream_error_on_invalid_http_message=protos.boolean(False),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from controlplane import protos
 from controlplane.translate.answers import compare_status
 
@@ -9,10 +11,18 @@ Comparison = protos.accesslog.ComparisonFilter
 Filter = protos.accesslog.AccessLogFilter
 
 AUTHZ = "envoy.filters.http.ext_authz"
+
+
+def _sent_or_answered(header: str) -> str:
+    """The request's header; where it was too malformed to have one, its answer's."""
+    operators = [{"command": "REQ", "param": header}, {"command": "RESP", "param": header}]
+    return f"%COALESCE({json.dumps({'operators': operators})})%"
+
+
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "correlation_id": "%REQ(X-CORRELATION-ID)%",
+    "request_id": _sent_or_answered("X-REQUEST-ID"),
+    "correlation_id": _sent_or_answered("X-CORRELATION-ID"),
     "user_id": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'subject' in metadata.filter_metadata['{AUTHZ}']"
     f" ? metadata.filter_metadata['{AUTHZ}']['subject'] : 'anonymous')%",
     "tier": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'tier' in metadata.filter_metadata['{AUTHZ}']"

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import filters
+from controlplane.translate import filters, identity
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -63,7 +63,7 @@ def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
         members = sorted(group, key=lambda route: route.name)
         for route in members:
-            yield _forward(route, services[route.service])
+            yield _forward(route, services[route.service], config)
         yield _refuse_method(members[0].match.path, path, _allowed(members))
     yield _refusal(Refusal.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
 
@@ -106,7 +106,7 @@ def _allowed(members: Sequence[Route]) -> str:
     return ", ".join(_methods([method for route in members for method in route.match.methods]))
 
 
-def _forward(route: Route, service: Service) -> protos.route_components.Route:
+def _forward(route: Route, service: Service, config: GatewayConfig) -> protos.route_components.Route:
     match = _matcher(route.match.path)
     match.headers.append(_method_matcher(route.match.methods))
     result = protos.route_components.Route(
@@ -119,6 +119,8 @@ def _forward(route: Route, service: Service) -> protos.route_components.Route:
         ),
         metadata=_metadata(service),
     )
+    if config.auth.verified_by == "envoy" and route.auth != "none":
+        result.metadata.filter_metadata[filters.FRONT].CopyFrom(protos.struct(identity.route_settings(route, config)))
     if route.max_request_bytes is not None:
         result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(

@@ -38,3 +38,5 @@ class Topology:
     ratelimit: tuple[Address, ...]
     health: tuple[Address, ...]
     """The control planes' HTTP side, which answers /health and /health/ready."""
+    trusted_ca: str = "/etc/ssl/certs/ca-certificates.crt"
+    """Where an Envoy finds the authorities that https services are checked against. The default is Debian's."""

@@ -11,9 +11,11 @@ from controlplane.xds.snapshot import EMPTY, Snapshot
 
 @dataclass(frozen=True)
 class Group:
-    """Nodes that are told the same. An Envoy may say in its metadata where it wants its listener."""
+    """Nodes that are told the same. An Envoy says in its metadata what is particular to it."""
 
     listener: tuple[str, int] | None = None
+    secrets: frozenset[str] = frozenset()
+    """Providers whose secrets this Envoy holds in its own environment."""
 
 
 class SnapshotCache:

@@ -160,10 +160,19 @@ async def _next(requests: AsyncIterator[Any]) -> Any:
 
 
 def _group_of(node: Any) -> Group:
-    wanted = message_to_dict(node.metadata).get("listener") if node.HasField("metadata") else None
-    if not isinstance(wanted, dict) or "port" not in wanted:
-        return Group()
-    return Group((str(wanted.get("host", "0.0.0.0")), int(wanted["port"])))
+    metadata = message_to_dict(node.metadata) if node.HasField("metadata") else {}
+    secrets = metadata.get("secrets")
+    held = frozenset(map(str, secrets)) if isinstance(secrets, list) else frozenset[str]()
+    return Group(_listener_of(metadata.get("listener")), held)
+
+
+def _listener_of(wanted: object) -> tuple[str, int] | None:
+    """Where the node wants its listener; None if it says nothing that makes sense: where the document says, then."""
+    try:
+        host, port = str(wanted.get("host", "0.0.0.0")), int(wanted["port"])  # type: ignore[attr-defined,index] # caught
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+        return None
+    return (host, port) if 0 < port < 65536 else None
 
 
 def _request(message: Any) -> Request:

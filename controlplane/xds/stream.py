@@ -41,6 +41,8 @@ class Watch:
     names: frozenset[str] = frozenset()
     sent: str = ""
     nonce: str = ""
+    answered: bool = False
+    """Whether the node acknowledged or rejected `nonce`; a later request with it asks, and judges nothing."""
     acknowledged: str = ""
     rejected: str = ""
     error: str | None = None
@@ -61,13 +63,13 @@ class Stream:
             return self._open(request)
         if request.nonce != watch.nonce:
             return []  # the node had not seen our last response yet
-        if request.error is not None:
-            watch.rejected, watch.error = watch.sent, request.error
-        elif request.nonce:
-            watch.acknowledged, watch.rejected, watch.error = watch.sent, "", None
+        # Envoy asks again, with the same names, for the endpoints of a cluster that changed, and keeps the old cluster
+        # until they come, even if they are the same (xDS protocol, "Resource warming").
+        asks_again = watch.answered and request.error is None and request.names == watch.names
         wants_more = bool(request.names - watch.names)
         watch.names = request.names
-        return list(self._respond(request.type_url, watch, anyway=wants_more))
+        _judge(watch, request)
+        return list(self._respond(request.type_url, watch, anyway=wants_more or asks_again))
 
     def on_snapshot(self, snapshot: Snapshot) -> list[Response]:
         """What to send now that this snapshot is current, in the order of ORDER."""
@@ -82,6 +84,7 @@ class Stream:
         watch = self.watches[request.type_url] = Watch(names=request.names)
         if request.version and request.version == self._snapshot.version(request.type_url):
             watch.sent = watch.acknowledged = request.version
+            watch.answered = True
         return list(self._respond(request.type_url, watch))
 
     def _respond(self, type_url: str, watch: Watch, *, anyway: bool = False) -> Iterator[Response]:
@@ -92,9 +95,20 @@ class Stream:
         if not watch.names and type_url not in WILDCARD:
             return
         self._nonce += 1
-        watch.sent, watch.nonce = version, str(self._nonce)
+        watch.sent, watch.nonce, watch.answered = version, str(self._nonce), False
         resources = tuple(self._snapshot.select(type_url, watch.names))
         yield Response(type_url, version, watch.nonce, resources)
+
+
+def _judge(watch: Watch, request: Request) -> None:
+    """Take over an ACK or a NACK."""
+    if watch.answered or not watch.nonce:
+        return
+    watch.answered = True
+    if request.error is not None:
+        watch.rejected, watch.error = watch.sent, request.error
+    else:
+        watch.acknowledged, watch.rejected, watch.error = watch.sent, "", None
 
 
 def _rank(type_url: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from controlplane.cli.up.plan import ROOT, Part, Plan
 TEMPLATE = ROOT / "envoy" / "bootstrap.yaml"
 
 
-def write_bootstraps(plan: Plan, config: Path) -> None:
-    """Write D/envoy-N/bootstrap.json for every Envoy of the plan."""
+def write_bootstraps(plan: Plan, config: Path, providers: Collection[str] = ()) -> None:
+    """Write D/envoy-N/bootstrap.json for every Envoy of the plan. Each has the secrets of these providers."""
     control_planes = [part.address for part in plan.parts if part.name == "controlplane"]
     envoys = [part for part in plan.parts if part.name == "envoy"]
     template = TEMPLATE.read_text() if envoys else ""
@@ -23,7 +23,9 @@ def write_bootstraps(plan: Plan, config: Path) -> None:
     for envoy in envoys:
         folder = plan.directory.state(envoy.id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "bootstrap.json").write_text(json.dumps(bootstrap(template, envoy, control_planes, most), indent=2))
+        document = bootstrap(template, envoy, control_planes, most)
+        document["node"]["metadata"]["secrets"] = sorted(providers)
+        (folder / "bootstrap.json").write_text(json.dumps(document, indent=2))
 
 
 def bootstrap(template: str, envoy: Part, control_planes: Sequence[str], most: int | None = None) -> dict[str, Any]:

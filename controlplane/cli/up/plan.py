@@ -49,6 +49,8 @@ class Surroundings:
     jwt_secret: str = field(repr=False)
     api_token: str = field(repr=False)
     processors: int
+    key_sets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """For Envoy: the key set of each provider that signs with a secret."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def port_names(options: Options) -> Iterator[str]:
             yield f"{name}-{index}"
             if name not in ("redis", "demo"):
                 yield f"{name}-{index}.side"
+
+
+def variable(provider: str) -> str:
+    """Envoy's environment variable for a provider's key set; the translation says the same."""
+    return f"MGW_JWKS_{provider.upper().replace('-', '_')}"
 
 
 def fixed_ports(options: Options) -> dict[str, tuple[str, int]]:
@@ -191,7 +198,8 @@ class _Layout:
         argv += ["--disable-hot-restart", "--concurrency", str(self._around.processors)]
         argv += ["--drain-time-s", str(DRAIN_SECONDS), "-l", "warning", "--log-format", ENVOY_LOG_FORMAT]
         address = f"{self._options.host}:{self._ports[f'envoy-{index}']}"
-        return self._part("envoy", index, argv, {}, address=address, admin=admin, metrics=f"{admin}/stats/prometheus")
+        env = {variable(provider): key_set for provider, key_set in self._around.key_sets.items()}
+        return self._part("envoy", index, argv, env, address=address, admin=admin, metrics=f"{admin}/stats/prometheus")
 
     def _part(
         self,

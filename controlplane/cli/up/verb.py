@@ -92,7 +92,7 @@ def _run(options: Options, lock: Lock, *, detach: bool, began: float) -> int | N
     ports = Ports()
     around = _surroundings(options, directory)
     gateway = plan(options, ports.reserve(port_names(options), fixed_ports(options)), around)
-    write_bootstraps(gateway, options.config)
+    write_bootstraps(gateway, options.config, around.key_sets)
     ports.hand_over()
 
     def on_ready() -> None:
@@ -110,12 +110,15 @@ def _run(options: Options, lock: Lock, *, detach: bool, began: float) -> int | N
 
 def _surroundings(options: Options, directory: RunDirectory) -> Surroundings:
     from controlplane.cli.up.binaries import find_envoy, find_valkey
+    from controlplane.cli.up.keysets import key_sets
 
+    jwt_secret = os.environ.get("JWT_SECRET") or _own_secret(directory)
     return Surroundings(
         environment=dict(os.environ),
         envoy=find_envoy(os.environ),
         valkey=find_valkey(os.environ) if options.redis == EMBEDDED else None,
-        jwt_secret=os.environ.get("JWT_SECRET") or _own_secret(directory),
+        jwt_secret=jwt_secret,
+        key_sets=key_sets(options.config, os.environ | {"JWT_SECRET": jwt_secret}),
         api_token=secrets.token_urlsafe(32),
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
