@@ -15,10 +15,14 @@ CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
 def from_pem(pem: str) -> Mapping[str, Any]:
     """A public key in PEM as a key set of one. Raises ValueError for what is no public key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-    key: Any = load_pem_public_key(pem.encode())
+    try:
+        key: Any = load_pem_public_key(pem.encode())
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
     for algorithm in (RSAAlgorithm, ECAlgorithm, OKPAlgorithm):
         try:
             return {"keys": [json.loads(algorithm.to_jwk(key))]}

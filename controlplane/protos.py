@@ -31,12 +31,14 @@ from envoy_api.envoy.config.ratelimit.v3 import rls_pb2 as rls_config
 from envoy_api.envoy.config.route.v3 import route_components_pb2 as route_components
 from envoy_api.envoy.config.route.v3 import route_pb2 as route
 from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream_logger
+from envoy_api.envoy.extensions.common.ratelimit.v3 import ratelimit_pb2 as local_ratelimit_descriptor
 from envoy_api.envoy.extensions.filters.http.body_size_limit.v3 import body_size_limit_pb2 as body_size_limit
 from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buffer_filter
 from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
 from envoy_api.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy_api.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
 from envoy_api.envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
+from envoy_api.envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local_ratelimit
 from envoy_api.envoy.extensions.filters.http.lua.v3 import lua_pb2 as lua_filter
 from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
 from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
@@ -59,6 +61,7 @@ from envoy_api.envoy.type.matcher.v3 import value_pb2 as value_matcher
 from envoy_api.envoy.type.metadata.v3 import metadata_pb2 as metadata_key
 from envoy_api.envoy.type.v3 import http_status_pb2 as http_status
 from envoy_api.envoy.type.v3 import percent_pb2 as percent
+from envoy_api.envoy.type.v3 import token_bucket_pb2 as token_bucket
 from envoy_api.io.prometheus.client import metrics_pb2 as prometheus_metrics
 from envoy_api.xds.type.v3 import typed_struct_pb2 as typed_struct
 
@@ -91,6 +94,8 @@ __all__ = [
     "jwt_authn",
     "listener",
     "listener_components",
+    "local_ratelimit",
+    "local_ratelimit_descriptor",
     "lua_filter",
     "message_from",
     "message_to_dict",
@@ -116,6 +121,7 @@ __all__ = [
     "substitution",
     "tls",
     "tls_common",
+    "token_bucket",
     "typed_struct",
     "uint32",
     "uint64",

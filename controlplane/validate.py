@@ -57,7 +57,7 @@ def shape(values: Any) -> tuple[GatewayConfig | None, list[Finding]]:
     findings = [_finding(detail) for detail in details]
     try:
         return GatewayConfig.model_validate(_without(values, details)), findings
-    except (ValidationError, LookupError, TypeError):
+    except (ValidationError, LookupError, TypeError, AttributeError):  # too unfit to be put out of the way
         return None, findings
 
 

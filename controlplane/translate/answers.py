@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from controlplane import protos
+from controlplane.translate import ceiling
 
 Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
@@ -31,6 +32,7 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     )
     yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
     yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
+    yield _over_the_ceiling()
     # authz's own 403 keeps its body; any other one is Envoy's word on https://… in plain text.
     yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
     yield _error(_status(403), 400, "BAD_REQUEST", "The request is malformed")
@@ -39,6 +41,13 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     for status, becomes, code, message in _BY_STATUS:
         retry_after = "1" if becomes == 503 else None
         yield _error(_status(status), becomes, code, message, retry_after)
+
+
+def _over_the_ceiling() -> protos.hcm.ResponseMapper:
+    """A 429 as the rate-limit service would give it. Each bucket is refilled every second."""
+    body = '{"error":{"code":"RATE_LIMITED","message":"Too many requests","retry_after":1}}'
+    headers = {"x-gateway-error": "RATE_LIMITED", "retry-after": "1", "x-ratelimit-remaining": "0"}
+    return _answer(_status(ceiling.STATUS), 429, body, headers)
 
 
 def _refusals() -> Iterator[protos.hcm.ResponseMapper]:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from controlplane import protos
 from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
-from controlplane.translate import identity
+from controlplane.translate import ceiling, identity
 from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 
@@ -63,6 +63,8 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         http_filter(EXT_AUTHZ, _ext_authz(config.auth)),
         # After authz, whose metadata says whom to charge.
         http_filter(RATE_LIMIT, _rate_limit()),
+        # After the limiter, for what it did not answer.
+        http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle()),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
     verifier = identity.jwt_authn(config, keys) if config.auth.verified_by == "envoy" else None

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import filters, identity
+from controlplane.translate import ceiling, filters, identity
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -39,6 +39,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
     host.routes.extend(routes(config))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
+    host.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(ceiling.policy(config.limits))
     host.virtual_clusters.append(_ai_agents())
     return protos.route.RouteConfiguration(
         name=ROUTE_CONFIG,
@@ -178,8 +179,13 @@ def _refusal(kind: Refusal, name: str, match: RouteMatch, allow: str = "") -> pr
         route=RouteAction(cluster=NO_CLUSTER, cluster_not_found_response_code=kind.value),
         metadata=protos.base.Metadata(filter_metadata={METADATA: protos.struct({"allow": allow})}),
     )
-    result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
+    _ask_nobody(result)
     return result
+
+
+def _ask_nobody(route: protos.route_components.Route) -> None:
+    route.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
+    route.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(ceiling.idle()))
 
 
 def _refused_by_front_door() -> protos.route_components.HeaderMatcher:
@@ -204,6 +210,7 @@ def _health_routes() -> Iterator[protos.route_components.Route]:
         result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
             filters.authz_policy({"route": name, "auth": "optional"}) if check else filters.no_authz()
         )
+        result.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(ceiling.idle()))
         yield result
     for path in ("/health", "/health/live", "/health/ready"):
         yield _refuse_method(path, path, "GET, HEAD")
@@ -227,5 +234,5 @@ def _live(match: RouteMatch) -> protos.route_components.Route:
             )
         ],
     )
-    result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
+    _ask_nobody(result)
     return result

@@ -1,0 +1,161 @@
+"""Counters on a Redis Cluster: every primary has a connection, and so a breaker, of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import CountersUnavailable
+from ..limits import Charge, Reading
+from .connect import Address, connector, node_connector, read_slots, slot_of, split_url
+from .memory import MemoryCounters
+from .redis import RedisCounters, Watcher, keys
+
+_REFRESH_SECONDS = 1.0
+_SLOTS = 16_384
+
+
+def open_counters(
+    url: str, watcher: Watcher, local: MemoryCounters | None, timeout_seconds: float
+) -> RedisCounters | ClusterCounters:
+    """The counters that the URL names."""
+    if not url.startswith("redis+cluster://"):
+        return RedisCounters(connector(url), watcher, local, timeout_seconds)
+    seeds, login, _ = split_url(url, 6379)
+
+    def open_node(address: Address, node_watcher: Watcher, owns: Callable[[str], bool]) -> RedisCounters:
+        return RedisCounters(node_connector(address, login), node_watcher, local, timeout_seconds, owns)
+
+    return ClusterCounters(seeds, login, open_node, watcher)
+
+
+class ClusterCounters:
+    """Sends each caller to the primary that has its slot. A primary that is away degrades its own callers alone.
+
+    Charges of one request that live on several slots are made one after the other: there, a refusal may come when an
+    earlier one has been charged. Envoy's own requests name one caller.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Address],
+        login: dict[str, Any],
+        open_node: Callable[[Address, Watcher, Callable[[str], bool]], RedisCounters],
+        watcher: Watcher,
+    ) -> None:
+        self._seeds = tuple(seeds)
+        self._login = login
+        self._open_node = open_node
+        self._watcher = watcher
+        self._nodes: dict[Address, RedisCounters] = {}
+        self._running: dict[Address, asyncio.Task[None]] = {}
+        self._by_slot: list[Address | None] = [None] * _SLOTS
+        self._moved = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether every slot is counted."""
+        return None not in self._by_slot and all(node.is_up for node in self._nodes.values())
+
+    async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
+        if len(charges) == 1:
+            return await self._node(charges[0].tag).decide(charges)
+        now_us, passes, readings = 0, True, dict[str, Reading]()
+        for tag in dict.fromkeys(charge.tag for charge in charges):
+            # After a refusal the others are only read.
+            ours = [charge if passes else charge._replace(cost=0) for charge in charges if charge.tag == tag]
+            now_us, answers = await self._node(tag).decide(ours)
+            readings |= {charge.key: reading for charge, reading in zip(ours, answers, strict=True)}
+            passes = passes and all(reading.passes for reading in answers)
+        return now_us, [readings[charge.key] for charge in charges]
+
+    async def run(self) -> None:
+        """Follow the cluster's slots, until cancelled."""
+        try:
+            while True:
+                await self._refresh()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._moved.wait(), _REFRESH_SECONDS)
+                self._moved.clear()
+        finally:
+            await self._close(list(self._nodes))
+
+    def _node(self, tag: str) -> RedisCounters:
+        address = self._by_slot[slot_of(keys(tag, "")[0])]
+        if address is None:
+            raise CountersUnavailable("no node has this slot")
+        return self._nodes[address]
+
+    async def _refresh(self) -> None:
+        """Ask any node that answers; keep what is known if none does."""
+        reason = "no node is known"
+        for address in dict.fromkeys((*self._nodes, *self._seeds)):
+            try:
+                slots = await read_slots(address, self._login)
+            except CountersUnavailable as error:
+                reason = str(error)
+                continue
+            await self._follow(slots)
+            return
+        self._watcher.store_down(reason)
+
+    async def _follow(self, slots: dict[Address, list[tuple[int, int]]]) -> None:
+        by_slot: list[Address | None] = [None] * _SLOTS
+        for address, ranges in slots.items():
+            for first, last in ranges:
+                by_slot[first : last + 1] = [address] * (last + 1 - first)
+        self._by_slot = by_slot
+        for address in slots.keys() - self._nodes.keys():
+            node = self._open_node(address, _NodeWatcher(self, address), self._owner(address))
+            self._nodes[address] = node
+            self._running[address] = asyncio.create_task(node.run())
+        await self._close([address for address in self._nodes if address not in slots])
+
+    def _owner(self, address: Address) -> Callable[[str], bool]:
+        return lambda key: self._by_slot[slot_of(key)] == address
+
+    async def _close(self, addresses: Sequence[Address]) -> None:
+        tasks = [self._running.pop(address) for address in addresses]
+        for address in addresses:
+            del self._nodes[address]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def node_up(self) -> None:
+        if self.is_up:
+            self._watcher.store_up()
+
+    def node_down(self, address: Address, reason: str) -> None:
+        self._watcher.store_down(f"{address[0]}:{address[1]}: {reason}")
+        self._moved.set()
+
+    def node_error(self, reason: str) -> None:
+        self._watcher.store_error(reason)
+        self._moved.set()
+
+    @property
+    def watcher(self) -> Watcher:
+        return self._watcher
+
+
+class _NodeWatcher:
+    """One node's reports. The cluster is up when all its nodes are."""
+
+    def __init__(self, cluster: ClusterCounters, address: Address) -> None:
+        self._cluster = cluster
+        self._address = address
+        self.batch_sent = cluster.watcher.batch_sent
+        self.batch_answered = cluster.watcher.batch_answered
+        self.settled = cluster.watcher.settled
+
+    def store_up(self) -> None:
+        self._cluster.node_up()
+
+    def store_down(self, reason: str) -> None:
+        self._cluster.node_down(self._address, reason)
+
+    def store_error(self, reason: str) -> None:
+        self._cluster.node_error(reason)

@@ -1,0 +1,134 @@
+-- One request's charges, all or none. The Python twin is counters/memory.py; a differential test holds them together.
+--
+-- KEYS: for each charge its bucket and its log. ARGV: the time in microseconds (0: this server's clock; only tests give
+-- another), then for each charge its cost, the bucket's capacity and refill a microsecond, and rpm.
+-- Answer: the time, then for each charge used, oldest, level, burst wait and minute wait, all as before the charge.
+--
+-- A bucket is "level stamp serial": how much is out (billionths of a token), when that was so, and the last member of
+-- the log. A log has one member per unit, scored with its time. All numbers are whole and below 2^53.
+
+local call = redis.call
+local WINDOW, TOKEN, NEVER = 60000000, 1000000000, -1
+
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+
+-- Lua writes large numbers as 1e+15, which is no member, no lifetime and no state; a score may be written so.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function keep(bucket, log, level, refill, serial)
+  local span = whole(math.ceil(math.max(WINDOW, level / refill) / 1000) + 1000)
+  call('SET', bucket, string.format('%.0f %.0f %.0f', level, now, serial), 'PX', span)
+  call('PEXPIRE', log, span)
+end
+
+-- The clock went back (a failover, a step): what lies in the future happened now, or its caller would be locked out.
+local function settle_clock(log)
+  for _, member in ipairs(call('ZRANGEBYSCORE', log, '(' .. whole(now), '+inf')) do
+    call('ZADD', log, 'XX', now, member)
+  end
+end
+
+local function read(nth)
+  local bucket, log, at = KEYS[2 * nth - 1], KEYS[2 * nth], 4 * nth - 2
+  local cost, capacity = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local refill, rpm = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local level, serial = 0, 0
+
+  local state = call('GET', bucket)
+  if state then
+    local stored, stamp
+    stored, stamp, serial = string.match(state, '(%d+) (%d+) (%d+)')
+    level, stamp, serial = tonumber(stored), tonumber(stamp), tonumber(serial)
+    if stamp > now then
+      settle_clock(log)
+      keep(bucket, log, level, refill, serial)
+      stamp = now
+    end
+    level = math.max(0, level - (now - stamp) * refill)
+  else
+    -- Normally there is no log either. If only the bucket is gone, new members must not overwrite old ones.
+    serial = tonumber(call('ZRANGE', log, -1, -1)[1] or 0)
+  end
+
+  -- Nothing is written before it is sure that all is charged. What has left the window is only skipped here.
+  local used, stale = call('ZCARD', log), 0
+  local oldest = 0
+  if used > 0 then
+    oldest = tonumber(call('ZRANGE', log, 0, 0, 'WITHSCORES')[2])
+    if oldest <= now - WINDOW then
+      stale = call('ZCOUNT', log, '-inf', now - WINDOW)
+      used = used - stale
+      oldest = tonumber(call('ZRANGE', log, stale, stale, 'WITHSCORES')[2] or 0)
+    end
+  end
+
+  local burst_wait, minute_wait = 0, 0
+  local excess = level + cost * TOKEN - capacity
+  if excess > 0 then
+    burst_wait = cost * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
+  end
+  local in_the_way = used + cost - rpm
+  if in_the_way > 0 then
+    minute_wait = NEVER
+    if cost <= rpm then
+      local index = stale + in_the_way - 1
+      local last = call('ZRANGE', log, index, index, 'WITHSCORES')
+      minute_wait = tonumber(last[2]) + WINDOW - now
+    end
+  end
+  return {bucket, log, cost, refill, serial, level, used, oldest, burst_wait, minute_wait, stale}
+end
+
+local function add_members(log, serial, cost)
+  local done = 0
+  while done < cost do
+    local members = {}
+    for _ = 1, math.min(cost - done, 1000) do
+      done = done + 1
+      members[#members + 1] = now
+      members[#members + 1] = whole(serial + done)
+    end
+    call('ZADD', log, unpack(members))
+  end
+end
+
+-- The first write is one that a full store refuses: later ones would go through, once a script has written.
+local function charge(reading)
+  local bucket, log, cost, refill, serial, level = unpack(reading, 1, 6)
+  local stale = reading[11]
+  if cost == 1 then
+    call('ZADD', log, now, whole(serial + 1))
+  else
+    add_members(log, serial, cost)
+  end
+  if stale > 0 then
+    call('ZREMRANGEBYSCORE', log, '-inf', now - WINDOW)
+  end
+  keep(bucket, log, level + cost * TOKEN, refill, serial + cost)
+end
+
+local readings, passes, answer = {}, true, {now}
+for nth = 1, #KEYS / 2 do
+  local reading = read(nth)
+  readings[nth] = reading
+  passes = passes and reading[9] == 0 and reading[10] == 0
+  answer[#answer + 1] = reading[7]
+  answer[#answer + 1] = reading[8]
+  answer[#answer + 1] = reading[6]
+  answer[#answer + 1] = reading[9]
+  answer[#answer + 1] = reading[10]
+end
+if passes then
+  for _, reading in ipairs(readings) do
+    if reading[3] > 0 then
+      charge(reading)
+    end
+  end
+end
+return answer

@@ -1,0 +1,335 @@
+"""Counters in Redis: one script a request, the requests of one loop turn in one write, and a breaker.
+
+The breaker is the connection itself. While it is up, every answer comes within the timeout; at the first failure it is
+dropped, everyone waiting is told at once, and nobody waits again until a new one has connected, loaded the scripts,
+passed a write test and told the store what was spent meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Protocol
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
+
+from ..descriptors import TAG_LENGTH
+from ..errors import CountersUnavailable
+from ..limits import SECOND_US, Charge, Reading, drained
+from .connect import CONNECT_SECONDS, Connect
+from .memory import MemoryCounters, Tally, wall_clock_us
+
+_RETRY_SECONDS = (0.1, 0.2)
+_SETTLE_SECONDS = 1.0
+_SETTLE_AT_ONCE = 64
+# A store that says one of these cannot count for anyone. What it says of one caller's key concerns that caller alone.
+_STORE_IS_OUT = (
+    "READONLY", "OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH", "NOPERM",
+)  # fmt: skip
+
+
+_LATE_SECONDS = 0.002
+_INCOMPLETE = object()
+
+
+class Watcher(Protocol):
+    """Hears of the store's state and speed."""
+
+    def store_up(self) -> None: ...
+    def store_down(self, reason: str) -> None: ...
+    def store_error(self, reason: str) -> None: ...
+    def batch_sent(self, requests: int) -> None: ...
+    def batch_answered(self, seconds: float) -> None: ...
+    def settled(self, callers: int, left_out: int) -> None: ...
+
+
+class Script:
+    """A Lua file, called by its hash."""
+
+    def __init__(self, name: str) -> None:
+        self.source = (Path(__file__).parent / name).read_text("utf-8")
+        self.sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisCounters:
+    """Exact counters, shared by all replicas. `run` must be running; until it has connected, `decide` raises."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        watcher: Watcher,
+        local: MemoryCounters | None = None,
+        timeout_seconds: float = 0.02,
+        owns: Callable[[str], bool] = lambda key: True,
+    ) -> None:
+        """`owns` tells which keys are this server's, where there are several."""
+        self._connect = connect
+        self._watcher = watcher
+        self._local = local
+        self._timeout_seconds = timeout_seconds
+        self._owns = owns
+        self._decide = Script("decide.lua")
+        self._settle = Script("settle.lua")
+        self._link: Link | None = None
+        self._reason = "not connected yet"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the store counts."""
+        return self._link is not None and not self._link.has_failed
+
+    async def decide(self, charges: Sequence[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
+        """One decision. `now_us` replaces the server's clock, in tests only."""
+        link = self._link
+        if link is None:
+            raise CountersUnavailable(self._reason)
+        arguments = decide_arguments(charges, now_us)
+        answer = await self._ask(link, self._decide, arguments)
+        return answer[0], [Reading(*answer[at : at + 5]) for at in range(1, len(answer), 5)]
+
+    async def run(self) -> None:
+        """Keep a connection, until cancelled."""
+        while True:
+            try:
+                await self._serve_one_link()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the store is away; the reason is reported
+                self._lost(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(random.uniform(*_RETRY_SECONDS))
+
+    async def _serve_one_link(self) -> None:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await self._connect()
+        link = Link(connection, self._timeout_seconds, self._watcher)
+        running = asyncio.create_task(link.run())
+        try:
+            await self._prepare(link)
+            self._link = link
+            self._watcher.store_up()
+            await running
+        finally:
+            self._link = None
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, CountersUnavailable):
+                await running
+
+    def _lost(self, reason: str) -> None:
+        self._reason = reason
+        self._watcher.store_down(reason)
+
+    async def _prepare(self, link: Link) -> None:
+        """Scripts, a write test, then what was spent meanwhile. A store that cannot do these is not back."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            for script in (self._decide, self._settle):
+                await link.ask("SCRIPT", "LOAD", script.source)
+            await link.ask("SET", self._probe_key(), "1", "PX", "1000")
+        if self._local is not None:
+            await self._settle_all(link, self._local)
+
+    def _probe_key(self) -> str:
+        return next(key for number in itertools.count() if self._owns(key := f"mgw:probe:{number}"))
+
+    def _active(self, local: MemoryCounters) -> list[tuple[str, Tally]]:
+        return [(key, tally) for key, tally in local.active() if self._owns(keys(key[:TAG_LENGTH], "")[0])]
+
+    async def _settle_all(self, link: Link, local: MemoryCounters) -> None:
+        """Tell the store of every caller that counts. Bounded in time: the least recently seen are left out."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        waiting = self._active(local)
+        told = 0
+        while waiting and time.monotonic() < deadline:
+            batch, waiting = waiting[:_SETTLE_AT_ONCE], waiting[_SETTLE_AT_ONCE:]
+            outcomes = await asyncio.gather(
+                *(self._settle_one(link, key, tally) for key, tally in batch), return_exceptions=True
+            )
+            if link.has_failed:
+                raise CountersUnavailable("lost again while it was told what was spent")
+            told += sum(not isinstance(outcome, BaseException) for outcome in outcomes)
+            if not waiting:
+                waiting = [(key, tally) for key, tally in self._active(local) if tally.own]
+        self._watcher.settled(told, len(waiting))
+
+    async def _settle_one(self, link: Link, key: str, tally: Tally) -> None:
+        arguments = settle_arguments(key, tally, wall_clock_us())
+        tally.forget_own()
+        await self._ask(link, self._settle, arguments)
+
+    async def _ask(self, link: Link, script: Script, arguments: tuple[str | int, ...]) -> Any:
+        try:
+            return await link.ask("EVALSHA", script.sha, *arguments)
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise self._refused(link, error) from error
+        try:  # someone flushed the scripts
+            return await link.ask("EVAL", script.source, *arguments)
+        except ResponseError as error:
+            raise self._refused(link, error) from error
+
+    def _refused(self, link: Link, error: ResponseError) -> CountersUnavailable:
+        reason = str(error)
+        self._watcher.store_error(reason)
+        refusal = CountersUnavailable(reason)
+        if any(code in reason for code in _STORE_IS_OUT):
+            link.fail(refusal)
+        return refusal
+
+
+class Link(asyncio.Protocol):
+    """One connection that many requests share: answers come in the order of the questions.
+
+    redis-py opens it (address, TLS, login) and closes it. In between, this is the transport's protocol: redis-py's
+    streams and its coroutine per answer would cost a decision more than everything else does.
+    """
+
+    def __init__(self, connection: AbstractConnection, timeout_seconds: float, watcher: Watcher) -> None:
+        self._connection = connection
+        self._watcher = watcher
+        # A late answer is looked for twice, with a turn of the loop in between: when it is our own loop that was
+        # blocked, the answer is in the socket by then.
+        self._timeout = timeout_seconds
+        self._patience = timeout_seconds * 0.75
+        self._grace = timeout_seconds * 0.25
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._suspect: asyncio.Future[Any] | None = None
+        self._look_due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=_INCOMPLETE
+        )
+        assert connection._writer is not None  # it has just connected
+        self._transport = connection._writer.transport
+        self._transport.set_protocol(self)
+
+    def ask(self, *command: str | int) -> asyncio.Future[Any]:
+        """The answer to a command; CountersUnavailable if the connection fails before it comes."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        if self._failure.done():
+            answer.set_exception(CountersUnavailable("the connection has failed"))
+            return answer
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says one element
+        self._waiting.append((answer, time.monotonic()))
+        if self._timer is None:
+            self._look_after(self._patience)
+        return answer
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it answers no more."""
+        return self._failure.done()
+
+    def fail(self, error: CountersUnavailable) -> None:
+        """Give the connection up and tell everyone who waits."""
+        if not self._failure.done():
+            self._failure.set_exception(error)
+        while self._waiting:
+            answer, _ = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(error)
+
+    async def run(self) -> None:
+        """Until the connection fails."""
+        try:
+            await self._failure
+        finally:
+            self.fail(CountersUnavailable("closing"))
+            if self._timer is not None:
+                self._timer.cancel()
+            self._transport.abort()  # a stalled server takes nothing more, so there is nothing to wait for
+            with contextlib.suppress(RedisError, OSError):
+                await self._connection.disconnect(nowait=True)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while (result := self._reader.gets()) is not _INCOMPLETE:
+                self._answer(result)
+        except (InvalidResponse, IndexError) as error:  # no Redis, or one answer too many
+            self.fail(CountersUnavailable(f"{type(error).__name__}: {error}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.fail(CountersUnavailable(f"connection lost: {error or 'closed by the server'}"))
+
+    def _send(self) -> None:
+        """All that was asked in this turn of the loop, in one write."""
+        batch, self._unsent = self._unsent, []
+        self._watcher.batch_sent(len(batch))
+        if not self._failure.done():
+            self._transport.write(b"".join(batch))
+
+    def _answer(self, result: Any) -> None:
+        answer, asked_at = self._waiting.popleft()
+        if not self._waiting:
+            self._watcher.batch_answered(time.monotonic() - asked_at)
+        if answer.done():  # its request was cancelled
+            return
+        if isinstance(result, ResponseError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    def _look_after(self, seconds: float) -> None:
+        self._look_due = time.monotonic() + seconds
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Is the oldest question overdue? Suspect it first, give up if it is still there after the grace.
+
+        A look that comes late itself says that the machine is busy: then the store gets up to twice the time.
+        """
+        self._timer = None
+        if not self._waiting:
+            return
+        now = time.monotonic()
+        oldest, asked_at = self._waiting[0]
+        age, is_late = now - asked_at, now - self._look_due > _LATE_SECONDS
+        if age < self._patience:
+            self._look_after(self._patience - age)
+        elif oldest is not self._suspect or (is_late and age < 2 * self._timeout):
+            self._suspect = oldest
+            self._look_after(self._grace)
+        else:
+            self.fail(CountersUnavailable(f"no answer within {age * 1000:.0f} ms"))
+
+
+def decide_arguments(charges: Sequence[Charge], now_us: int = 0) -> tuple[str | int, ...]:
+    """Keys and arguments of decide.lua."""
+    if len(charges) == 1:  # the usual case, spelt out
+        tag, rule, cost = charges[0]
+        limit = rule.limit
+        bucket, log = keys(tag, rule.name)
+        return (2, bucket, log, now_us, cost, limit.capacity, limit.refill, limit.rpm)
+    names = [name for charge in charges for name in keys(charge.tag, charge.rule.name)]
+    numbers = [
+        number for _, rule, cost in charges for number in (cost, rule.limit.capacity, rule.limit.refill, rule.limit.rpm)
+    ]
+    return (len(names), *names, now_us, *numbers)
+
+
+def settle_arguments(key: str, tally: Tally, now_us: int) -> tuple[str | int, ...]:
+    """Keys and arguments of settle.lua. Entries of one second go together, at the latest time among them."""
+    slots: dict[int, tuple[int, int]] = {}
+    for at_us, known, own in tally.entries():
+        age = max(0, now_us - at_us) // SECOND_US * SECOND_US
+        before = slots.get(age, (0, 0))
+        slots[age] = (before[0] + known, before[1] + own)
+    entries = [number for age, units in sorted(slots.items(), reverse=True) for number in (age, *units)]
+    level = drained(tally.level, now_us - tally.stamp_us, tally.refill)
+    return (2, *keys(key[:TAG_LENGTH], key[TAG_LENGTH:]), 0, tally.refill, level, tally.seen_us, *entries)
+
+
+def keys(tag: str, rule_name: str) -> tuple[str, str]:
+    """The bucket and the log of a counter. The braces keep a caller's keys on one node of a cluster."""
+    return f"mgw:{{{tag}}}b:{rule_name}", f"mgw:{{{tag}}}m:{rule_name}"

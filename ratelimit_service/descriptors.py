@@ -1,0 +1,52 @@
+"""What Envoy asks about: one descriptor's entries as a question about a caller."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+DOMAIN = "mgw"
+ANONYMOUS = "anonymous"
+NOBODY = "-"
+"""What the entry `caller` says for an anonymous caller."""
+TAG_LENGTH = 22
+
+
+class Question(NamedTuple):
+    """May this caller spend these hits on this route?"""
+
+    route: str
+    tier: str
+    caller: str
+    remote_address: str
+    hits: int
+
+
+def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | None:
+    """The question that a descriptor asks; None if it is not of our shape."""
+    found = dict(entries)
+    try:
+        question = Question(found["route"], found["tier"], found["caller"], found.get("remote_address", ""), hits)
+    except KeyError:
+        return None
+    return question if question.caller and (question.caller != NOBODY or question.remote_address) else None
+
+
+def caller_tag(question: Question, anonymous_key: str) -> str:
+    """Stands for the caller in the store: 128 bits of a hash, so that a key tells and collides nothing."""
+    if question.caller != NOBODY:
+        return _tag("caller", question.caller)
+    if anonymous_key == "shared":
+        return _tag("shared", "")
+    return _tag("address", question.remote_address)
+
+
+@lru_cache(maxsize=4096)
+def _tag(kind: str, identity: str) -> str:
+    # Every part is preceded by its length, so no two lists of parts can give the same bytes.
+    parts = [part.encode("utf-8", "surrogatepass") for part in (DOMAIN, kind, identity)]
+    text = b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    return urlsafe_b64encode(blake2b(text, digest_size=16).digest()).decode().rstrip("=")

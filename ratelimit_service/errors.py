@@ -1,0 +1,23 @@
+"""What can go wrong here: the store's fault, the policy's fault, or the start's.
+
+RatelimitError
+├── CountersUnavailable   the store could not count: decide without it
+├── PolicyRefused         the policy cannot be used: the last good one stays
+└── StartRefused          the process must stop and say what to do
+"""
+
+
+class RatelimitError(Exception):
+    """The base of this package's errors."""
+
+
+class CountersUnavailable(RatelimitError):
+    """The store gave no answer that can be used; the decision falls to `on_store_failure`."""
+
+
+class PolicyRefused(RatelimitError):
+    """The policy cannot be used; the message is for the operator."""
+
+
+class StartRefused(RatelimitError):
+    """The start cannot succeed; the message is one line that says what to do."""

@@ -1,0 +1,90 @@
+"""May this request pass: which counters it charges, what they say, and what holds when the store cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from .counters.base import Counters
+from .counters.memory import MemoryCounters, wall_clock_us
+from .descriptors import Question, caller_tag
+from .errors import CountersUnavailable
+from .limits import MAX_COST, MINUTE, SECOND_US, Charge, Verdict, judge
+from .policy import OnStoreFailure, Plan
+
+EXACT = "exact"
+_STRICTNESS: dict[OnStoreFailure, int] = {"open": 0, "share": 1, "closed": 2}
+
+
+class Decision(NamedTuple):
+    """A verdict, and how it came about: `exact`, or the mode that holds while the store is away.
+
+    There is no verdict where nothing limits the request.
+    """
+
+    verdict: Verdict | None
+    mode: str
+
+
+UNLIMITED = Decision(None, EXACT)
+
+
+class Watcher(Protocol):
+    """Hears of each decision that was made without the store."""
+
+    def degraded(self, mode: OnStoreFailure) -> None: ...
+
+
+class Limiter:
+    """Decides. `local` follows the store, so that a share can be enforced when it is away."""
+
+    def __init__(self, counters: Counters, local: MemoryCounters | None, watcher: Watcher) -> None:
+        self._counters = counters
+        self._local = local
+        self._watcher = watcher
+
+    async def check(self, questions: Sequence[Question], plan: Plan) -> Decision:
+        """One decision for all questions of a request: all charges are made, or none."""
+        charges = charges_for(questions, plan)
+        if not charges:
+            return UNLIMITED
+        try:
+            now_us, readings = await self._counters.decide(charges)
+        except CountersUnavailable:
+            return self._without_store(charges, plan, failure_mode(questions, plan))
+        if self._local is not None:
+            self._local.observe(charges, now_us, readings)
+        return Decision(judge(now_us, charges, readings), EXACT)
+
+    def _without_store(self, charges: Sequence[Charge], plan: Plan, mode: OnStoreFailure) -> Decision:
+        self._watcher.degraded(mode)
+        if mode == "closed" or self._local is None:
+            return Decision(refuse_briefly(charges[0], wall_clock_us()), mode)
+        if mode == "open":
+            return Decision(None, mode)
+        now_us, readings = self._local.decide_share(charges, plan.replicas)
+        return Decision(judge(now_us, charges, readings), mode)
+
+
+def charges_for(questions: Sequence[Question], plan: Plan) -> list[Charge]:
+    """What the questions charge. Two that name the same counter charge it once, together."""
+    charges: dict[str, Charge] = {}
+    for question in questions:
+        route = plan.route(question.route)
+        cost = min(route.cost * question.hits, MAX_COST)
+        charge = Charge(caller_tag(question, plan.anonymous_key), route.rule(question.tier), cost)
+        earlier = charges.get(charge.key)
+        if earlier is not None:
+            charge = charge._replace(cost=min(cost + earlier.cost, MAX_COST))
+        charges[charge.key] = charge
+    return [charge for charge in charges.values() if charge.cost]
+
+
+def failure_mode(questions: Sequence[Question], plan: Plan) -> OnStoreFailure:
+    """The strictest of the modes of the routes asked about."""
+    return max((plan.route(question.route).on_store_failure for question in questions), key=_STRICTNESS.__getitem__)
+
+
+def refuse_briefly(charge: Charge, now_us: int) -> Verdict:
+    """The refusal of `closed`: nothing is known, so the client is asked to come back in a second."""
+    return Verdict(False, charge, MINUTE, 0, now_us + SECOND_US, 1, now_us)

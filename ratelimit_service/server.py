@@ -1,0 +1,134 @@
+"""Envoy's RateLimitService: a request in, one decision, a response out."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import grpc
+import structlog
+
+from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
+
+from .answers import fixed_headers, moving_headers, refusal_body, refusal_headers
+from .descriptors import DOMAIN, Question, read_entries
+from .limiter import Decision, Limiter
+from .limits import BURST, Verdict
+from .policy import Plan
+
+SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
+_OK = rls_pb2.RateLimitResponse.OK
+_OVER_LIMIT = rls_pb2.RateLimitResponse.OVER_LIMIT
+_SECOND, _MINUTE = rls_pb2.RateLimitResponse.RateLimit.SECOND, rls_pb2.RateLimitResponse.RateLimit.MINUTE
+
+log = structlog.get_logger()
+
+
+class Watcher(Protocol):
+    """Hears of each decision."""
+
+    def decided(self, tier: str, allowed: bool, mode: str) -> None: ...
+    def refused(self, counter: str, rule: str) -> None: ...
+    def unmatched(self) -> None: ...
+    def without_policy(self) -> None: ...
+
+
+class RateLimitServer:
+    """Answers ShouldRateLimit. `plan` is replaced as a whole; a request reads it once.
+
+    Until there are a limiter and a plan, every request passes: health says NOT_SERVING, and Envoy's own limits hold.
+    """
+
+    def __init__(self, watcher: Watcher, limiter: Limiter | None = None, plan: Plan | None = None) -> None:
+        self.limiter = limiter
+        self.plan = plan
+        self._watcher = watcher
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        method = grpc.unary_unary_rpc_method_handler(
+            self.should_rate_limit,
+            request_deserializer=rls_pb2.RateLimitRequest.FromString,
+            response_serializer=rls_pb2.RateLimitResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"ShouldRateLimit": method})
+
+    async def should_rate_limit(
+        self, request: rls_pb2.RateLimitRequest, context: object = None
+    ) -> rls_pb2.RateLimitResponse:
+        """One decision for all descriptors: any over its limit is over, and then none is charged."""
+        plan, limiter = self.plan, self.limiter
+        if plan is None or limiter is None:
+            self._watcher.without_policy()
+            return unlimited(len(request.descriptors))
+        questions = read_questions(request)
+        if len(questions) < len(request.descriptors) or not questions:
+            self._watcher.unmatched()
+        if not questions:
+            return unlimited(len(request.descriptors))
+        decision = await limiter.check(questions, plan)
+        verdict = decision.verdict
+        self._note(questions[0], plan, decision)
+        return unlimited(len(request.descriptors)) if verdict is None else render(verdict, len(request.descriptors))
+
+    def _note(self, question: Question, plan: Plan, decision: Decision) -> None:
+        verdict = decision.verdict
+        tier = question.tier if question.tier in plan.tiers else "unknown"
+        self._watcher.decided(tier, verdict is None or verdict.allowed, decision.mode)
+        if verdict is not None and not verdict.allowed:
+            self._watcher.refused(verdict.charge.rule.name, verdict.kind)
+
+
+def read_questions(request: rls_pb2.RateLimitRequest) -> list[Question]:
+    """The questions that we have an answer to. A descriptor's own hits come before the request's; 0 means 1."""
+    if request.domain != DOMAIN:
+        return []
+    questions = []
+    for descriptor in request.descriptors:
+        hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else request.hits_addend
+        question = read_entries([(entry.key, entry.value) for entry in descriptor.entries], hits or 1)
+        if question is not None and not descriptor.is_negative_hits:
+            questions.append(question)
+    return questions
+
+
+def render(verdict: Verdict, descriptors: int) -> rls_pb2.RateLimitResponse:
+    """The verdict in Envoy's words. Every descriptor gets the status of the one that binds."""
+    rule = verdict.charge.rule
+    response = rls_pb2.RateLimitResponse(overall_code=_OK if verdict.allowed else _OVER_LIMIT)
+    headers = response.response_headers_to_add
+    for key, value in (*fixed_headers(rule.limit, verdict.kind), *moving_headers(verdict)):
+        headers.add(key=key, value=value)
+    for _ in range(descriptors):
+        _add_status(response, verdict)
+    if verdict.allowed:
+        _mark(response)
+    else:
+        for key, value in refusal_headers(verdict.retry_after):
+            headers.add(key=key, value=value)
+        response.raw_body = refusal_body(verdict.retry_after)
+        response.dynamic_metadata["rule"] = f"{rule.name}/{verdict.kind}"
+    return response
+
+
+def _add_status(response: rls_pb2.RateLimitResponse, verdict: Verdict) -> None:
+    limit = verdict.charge.rule.limit
+    status = response.statuses.add(code=response.overall_code, limit_remaining=verdict.remaining)
+    status.current_limit.name = verdict.charge.rule.name
+    if verdict.kind == BURST:
+        status.current_limit.requests_per_unit, status.current_limit.unit = math.ceil(limit.rps), _SECOND
+    else:
+        status.current_limit.requests_per_unit, status.current_limit.unit = limit.rpm, _MINUTE
+    status.duration_until_reset.FromMicroseconds(max(0, verdict.reset_us - verdict.now_us))
+
+
+def _mark(response: rls_pb2.RateLimitResponse) -> None:
+    """Tells Envoy that this was decided, so that its own ceiling for unanswered requests does not hold."""
+    response.dynamic_metadata["decided"] = "yes"
+
+
+def unlimited(descriptors: int) -> rls_pb2.RateLimitResponse:
+    """Nothing limits the request, so there is nothing to tell."""
+    response = rls_pb2.RateLimitResponse(overall_code=_OK)
+    for _ in range(descriptors):
+        response.statuses.add(code=_OK)
+    return response

@@ -1,0 +1,118 @@
+"""Which counters a request charges, and what a decision is when the store cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ratelimit_service.counters.memory import MemoryCounters
+from ratelimit_service.descriptors import Question
+from ratelimit_service.errors import CountersUnavailable
+from ratelimit_service.limiter import Limiter, charges_for, failure_mode
+from ratelimit_service.limits import MAX_COST, Charge, Reading
+from ratelimit_service.policy import read_policy
+
+NUMBERS = {"rps": 1000, "rpm": 10, "burst": 1000}
+PLAN = read_policy(
+    {
+        "on_store_failure": "open",
+        "replicas": 2,
+        "tiers": {"anonymous": NUMBERS | {"rpm": 4}, "free": NUMBERS, "pro": NUMBERS | {"rpm": 20}},
+        "routes": {
+            "search": {"cost": 2},
+            "login": {"limits": NUMBERS | {"rpm": 3}, "on_store_failure": "closed"},
+            "export": {"on_store_failure": "share"},
+            "ping": {"cost": 0},
+        },
+    }
+)
+
+
+def a_question(route: str = "content", tier: str = "free", caller: str = "p/u1", hits: int = 1) -> Question:
+    return Question(route, tier, caller, "10.0.0.1", hits)
+
+
+class NoCounters:
+    """A store that is away."""
+
+    async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
+        raise CountersUnavailable("away")
+
+
+async def admitted(limiter: Limiter, *questions: Question, times: int = 50) -> int:
+    decisions = [await limiter.check(questions, PLAN) for _ in range(times)]
+    return sum(decision.verdict is None or decision.verdict.allowed for decision in decisions)
+
+
+@pytest.fixture
+def limiter(recorder: Any) -> Limiter:
+    return Limiter(MemoryCounters(), None, recorder)
+
+
+async def test_one_budget_over_routes(limiter: Limiter) -> None:
+    """Routes without limits of their own share the caller's budget, each at its cost."""
+    assert await admitted(limiter, a_question("content"), times=4) == 4
+    assert await admitted(limiter, a_question("search")) == 3
+    assert await admitted(limiter, a_question("content")) == 0
+
+
+async def test_route_with_its_own_limit(limiter: Limiter) -> None:
+    """A route with its own limits has its own counter, and leaves the caller's budget alone."""
+    assert await admitted(limiter, a_question("login")) == 3
+    assert await admitted(limiter, a_question("content")) == 10
+
+
+async def test_moved_between_tiers(limiter: Limiter) -> None:
+    """A caller whose tier changes keeps what it spent."""
+    assert await admitted(limiter, a_question(tier="free")) == 10
+    assert await admitted(limiter, a_question(tier="pro")) == 10
+    assert await admitted(limiter, a_question(tier="free")) == 0
+
+
+async def test_unknown_tier_has_its_own_bucket(limiter: Limiter) -> None:
+    """An unknown tier has anonymous numbers, in the caller's own bucket."""
+    assert await admitted(limiter, a_question(tier="gold", caller="p/u1")) == 4
+    assert await admitted(limiter, a_question(tier="gold", caller="p/u2")) == 4
+    assert await admitted(limiter, a_question(tier="anonymous", caller="-")) == 4
+
+
+async def test_hits(limiter: Limiter) -> None:
+    """Hits multiply the cost of the route."""
+    assert await admitted(limiter, a_question("search", hits=2)) == 2
+
+
+async def test_free_route(limiter: Limiter) -> None:
+    """A route of cost 0 is not limited."""
+    assert await admitted(limiter, a_question("ping")) == 50
+
+
+def test_same_counter_twice() -> None:
+    """Two descriptors that name one counter charge it once, with both costs."""
+    charges = charges_for([a_question("search"), a_question("content")], PLAN)
+
+    assert [(charge.rule.name, charge.cost) for charge in charges] == [("tier", 3)]
+
+
+def test_absurd_hits() -> None:
+    """A cost beyond every limit is cut to one that is still beyond."""
+    assert charges_for([a_question(hits=2**32 - 1)] * 3, PLAN)[0].cost == MAX_COST
+
+
+def test_strictest_mode() -> None:
+    """Several routes fail in the strictest of their ways."""
+    assert failure_mode([a_question("content")], PLAN) == "open"
+    assert failure_mode([a_question("content"), a_question("export")], PLAN) == "share"
+    assert failure_mode([a_question("login"), a_question("export")], PLAN) == "closed"
+
+
+@pytest.mark.parametrize(
+    ("route", "mode", "passed"), [("content", "open", 50), ("export", "share", 5), ("login", "closed", 0)]
+)
+async def test_without_the_store(recorder: Any, route: str, mode: str, passed: int) -> None:
+    """Each route fails in its own way, and every such decision is counted."""
+    limiter = Limiter(NoCounters(), MemoryCounters(), recorder)
+
+    assert await admitted(limiter, a_question(route)) == passed
+    assert recorder.modes == [mode] * 50

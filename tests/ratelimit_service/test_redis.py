@@ -1,0 +1,208 @@
+"""The scripts on a real server: equal to the model, exact under concurrency, tidy in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ratelimit_service.counters.connect import connector
+from ratelimit_service.counters.memory import MemoryCounters
+from ratelimit_service.counters.redis import Script, decide_arguments, keys
+from ratelimit_service.errors import CountersUnavailable, StartRefused
+from ratelimit_service.limits import WINDOW_US, Charge, Limit, Reading, Rule
+
+START_US = 1_800_000_000_000_000
+ACharge = Callable[..., Charge]
+
+
+@pytest.fixture(scope="module")
+def client(shared_valkey: Any) -> redis.Redis:
+    connected: redis.Redis = shared_valkey.client()
+    connected.script_load(Script("decide.lua").source)
+    return connected
+
+
+def decide(client: redis.Redis, charges: list[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
+    answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments(charges, now_us))
+    return answer[0], [Reading(*answer[at : at + 5]) for at in range(1, len(answer), 5)]
+
+
+limit_numbers = st.builds(
+    Limit, rps=st.sampled_from([0.007, 0.3, 1, 3, 17, 1000]), rpm=st.integers(1, 40), burst=st.integers(1, 30)
+)
+waits_us = st.one_of(
+    st.just(0), st.integers(1, 300_000), st.integers(0, 2 * WINDOW_US), st.integers(-WINDOW_US, 0), st.just(WINDOW_US)
+)
+one_charge = st.tuples(st.sampled_from("ab"), st.sampled_from(["tier", "route:x"]), st.integers(0, 12))
+requests = st.tuples(waits_us, st.lists(one_charge, min_size=1, max_size=3), st.integers(0, 9))
+histories = st.tuples(st.lists(limit_numbers, min_size=2, max_size=3), st.lists(requests, max_size=40))
+
+
+@given(histories)
+@settings(max_examples=300, deadline=None)
+def test_script_equals_model(client: redis.Redis, history: tuple[list[Limit], list[Any]]) -> None:
+    """Over random histories, with changing numbers and a clock that jumps both ways, script and model agree exactly."""
+    client.flushdb()
+    now_us = START_US
+    # The model forgets an idle caller for all times; a clock that then goes back would find it still in the store.
+    model = MemoryCounters(clock=lambda: now_us, quiet_us=2 * START_US)
+    limits, steps = history
+    for wait_us, asked, limit_index in steps:
+        now_us += wait_us
+        rule_limit = limits[limit_index % len(limits)]
+        unique = {(caller, name): cost for caller, name, cost in asked}
+        charges = [Charge(caller * 22, Rule(name, rule_limit), cost) for (caller, name), cost in unique.items()]
+
+        with pytest.raises(StopIteration) as stop:
+            model.decide(charges).send(None)
+        assert decide(client, charges, now_us) == stop.value.value
+
+
+def test_the_largest_numbers(client: redis.Redis) -> None:
+    """At the largest numbers that a policy may have, script and model still agree to the microsecond."""
+    client.flushdb()
+    now_us = START_US + 999_999
+    model = MemoryCounters(clock=lambda: now_us)
+    charge = Charge("z" * 22, Rule("tier", Limit(0.001, 1_000_000, 1_000_000)), 9_999)
+    for step in range(110):
+        now_us += 7919 * step
+        with pytest.raises(StopIteration) as stop:
+            model.decide([charge]).send(None)
+        assert decide(client, [charge], now_us) == stop.value.value
+
+
+def test_server_clock(client: redis.Redis, a_charge: ACharge) -> None:
+    """In production the time is the server's own."""
+    client.flushdb()
+    now_us, _ = decide(client, [a_charge()])
+
+    assert abs(now_us / 1e6 - time.time()) < 1
+
+
+def test_every_key_expires(client: redis.Redis, a_charge: ACharge) -> None:
+    """Each key goes when it can no longer count: after a minute, or when the bucket has drained."""
+    client.flushdb()
+    decide(client, [a_charge(), a_charge(rule="route:slow", rps=0.1, burst=20, cost=20)])
+
+    lifetimes = {key.decode()[-4:]: client.pttl(key) for key in client.keys("*")}
+    assert lifetimes.keys() == {"tier", "slow"}
+    assert all(60_000 < client.pttl(key) <= 61_001 for key in keys("c" * 22, "tier"))
+    assert all(200_000 < client.pttl(key) <= 201_001 for key in keys("c" * 22, "route:slow"))
+
+
+def test_keys_of_a_caller_share_a_slot(a_charge: ACharge) -> None:
+    """The keys of one caller are braced alike, so that a cluster keeps them together."""
+    names = [name for rule in ("tier", "route:x") for name in keys("t" * 22, rule)]
+
+    assert {name[name.index("{") : name.index("}") + 1] for name in names} == {"{" + "t" * 22 + "}"}
+    assert len(set(names)) == 4
+
+
+def test_log_is_bounded(client: redis.Redis, a_charge: ACharge) -> None:
+    """A log never holds more than rpm units, however long the caller goes on."""
+    client.flushdb()
+    charge = a_charge(rps=1000, rpm=50, burst=50)
+    for second in range(600):
+        decide(client, [charge], START_US + second * 500_000)
+
+    assert client.zcard(keys(charge.tag, "tier")[1]) <= 50
+
+
+def test_lost_bucket(client: redis.Redis, a_charge: ACharge) -> None:
+    """If the bucket alone is gone, the log's members are not overwritten."""
+    client.flushdb()
+    decide(client, [a_charge(cost=5)], START_US)
+    client.delete(keys("c" * 22, "tier")[0])
+    decide(client, [a_charge(cost=5)], START_US)
+
+    assert decide(client, [a_charge(cost=0)], START_US)[1][0].used == 10
+
+
+async def test_one_write_a_turn(valkey: Any, open_counters: Any, recorder: Any, a_charge: ACharge) -> None:
+    """Requests that arrive in one turn of the loop share one round trip."""
+    async with open_counters(valkey) as counters:
+        recorder.batches.clear()
+        await asyncio.gather(*(counters.decide([a_charge()]) for _ in range(50)))
+
+    assert recorder.batches == [50]
+
+
+async def test_scripts_flushed(valkey: Any, open_counters: Any, recorder: Any, a_charge: ACharge) -> None:
+    """A server that forgot the scripts is given them again; nobody notices."""
+    async with open_counters(valkey) as counters:
+        valkey.client().script_flush()
+        await counters.decide([a_charge()])
+        assert (await counters.decide([a_charge()]))[1][0].used == 1
+    assert recorder.states == ["up"]
+
+
+async def test_spoilt_key(valkey: Any, open_counters: Any, recorder: Any, a_charge: ACharge) -> None:
+    """A key that holds something else concerns its caller alone; the store stays up."""
+    valkey.client().lpush(keys("c" * 22, "tier")[1], "not ours")
+    async with open_counters(valkey) as counters:
+        with pytest.raises(CountersUnavailable, match="WRONGTYPE"):
+            await counters.decide([a_charge()])
+        assert (await counters.decide([a_charge(caller="d" * 22)]))[1][0].used == 0
+    assert recorder.states == ["up"]
+
+
+async def test_cancelled_request(valkey: Any, open_counters: Any, recorder: Any, a_charge: ACharge) -> None:
+    """A request that is cancelled while it waits costs no one else the connection."""
+    async with open_counters(valkey) as counters:
+        tasks = [asyncio.create_task(counters.decide([a_charge(rpm=1000, burst=1000)])) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(result, tuple) for result in results) == 10
+    assert recorder.states == ["up"]
+
+
+CLIENT = """
+import asyncio, sys
+from ratelimit_service.counters.connect import connector
+from ratelimit_service.counters.redis import RedisCounters
+from ratelimit_service.limits import Charge, Limit, Rule
+class Deaf:
+    def __getattr__(self, name): return lambda *values: None
+async def main(url, calls):
+    counters = RedisCounters(connector(url), Deaf(), None, 5.0)
+    running = asyncio.create_task(counters.run())
+    while not counters.is_up: await asyncio.sleep(0.001)
+    charge = Charge("c" * 22, Rule("tier", Limit(1000, 100, 1000)), 1)
+    answers = await asyncio.gather(*(counters.decide([charge]) for _ in range(calls)))
+    print(sum(readings[0].passes for _, readings in answers))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+async def test_exact_over_processes(valkey: Any) -> None:
+    """300 calls at once, from three processes: exactly the limit is admitted."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CLIENT, valkey.url, "100", stdout=asyncio.subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    outputs = [(await process.communicate())[0] for process in processes]
+
+    assert sum(int(output) for output in outputs) == 100
+    assert valkey.client().zcard(keys("c" * 22, "tier")[1]) == 100
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("redis://host:notaport/0", "REDIS_URL"), ("redis+sentinel://host:26379", "needs the master's name")],
+)
+def test_bad_url(url: str, says: str) -> None:
+    """A store's URL that cannot be read stops the start, and says so."""
+    with pytest.raises(StartRefused, match=says):
+        connector(url)

