@@ -1,0 +1,152 @@
+"""Reads the JWS compact form strictly, before any library sees it (RFC 7515 §3.1, §5.2; RFC 8725 §2.4, §3)."""
+
+import json
+import re
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, NoReturn
+
+from .errors import Reason, TokenRefused
+
+MAX_TOKEN_BYTES = 8 * 1024
+MAX_DEPTH = 16
+MAX_CONTAINERS = 512
+MAX_NUMBER_DIGITS = 20
+MAX_KID_BYTES = 256
+
+# Everything that we understand or may safely ignore. Keys that come with the token (`jwk`, `jku`, `x5u`, `x5c`) are
+# never honoured, and `crit` or `b64` change what the signature means: a token with any other field is refused, not
+# read around (RFC 8725 §3.10). The thumbprints are hints that some issuers always send.
+HEADER_FIELDS = frozenset({"alg", "typ", "cty", "kid", "x5t", "x5t#S256"})
+TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+
+# Only the alphabet, and no padding (RFC 7515 §2).
+_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+# The characters that may end a segment, by its length modulo 4: one with stray bits would be a second spelling of the
+# same bytes, and so a second text for the same token (RFC 4648 §3.5).
+_LAST = (
+    frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+    frozenset[str](),
+    frozenset("AQgw"),
+    frozenset("AEIMQUYcgkosw048"),
+)
+_PADDING = ("", "===", "==", "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """A token that is well formed; nothing in it is believed yet."""
+
+    algorithm: str
+    kid: str | None
+    claims: dict[str, Any]
+    signing_input: bytes
+    signature: bytes
+
+
+def read_compact(token: str) -> Compact:
+    """Take `token` apart, or raise TokenRefused; costs at most one pass over 8 KiB, whatever is in it."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise TokenRefused(Reason.TOO_LARGE)
+    match = _COMPACT.fullmatch(token)
+    if match is None:
+        raise TokenRefused(Reason.MALFORMED)
+    header_text, claims_text, signature_text = match.groups()
+    algorithm, kid = _read_header(_read_object(header_text))
+    return Compact(
+        algorithm=algorithm,
+        kid=kid,
+        claims=_read_object(claims_text),
+        signing_input=token[: match.end(2)].encode("ascii"),
+        signature=_decode_segment(signature_text),
+    )
+
+
+def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
+    if not HEADER_FIELDS.issuperset(header):
+        raise TokenRefused(Reason.HEADER_REFUSED)
+    algorithm = header.get("alg")
+    if type(algorithm) is not str:
+        raise TokenRefused(Reason.ALGORITHM)
+    if "typ" in header and not _is_text_in(header["typ"], TOKEN_TYPES):
+        raise TokenRefused(Reason.HEADER_REFUSED)
+    if "cty" in header and not _is_text_in(header["cty"], ("jwt",)):
+        raise TokenRefused(Reason.HEADER_REFUSED)
+    kid = header.get("kid")
+    if "kid" in header and (type(kid) is not str or not kid or len(kid) > MAX_KID_BYTES):
+        raise TokenRefused(Reason.HEADER_REFUSED)
+    return algorithm, kid
+
+
+def _is_text_in(value: object, allowed: frozenset[str] | tuple[str, ...]) -> bool:
+    return type(value) is str and value.lower() in allowed
+
+
+def _decode_segment(segment: str) -> bytes:
+    rest = len(segment) % 4
+    if segment[-1] not in _LAST[rest]:
+        raise TokenRefused(Reason.MALFORMED)
+    return urlsafe_b64decode(segment + _PADDING[rest])
+
+
+def _read_object(segment: str) -> dict[str, Any]:
+    try:
+        text = _decode_segment(segment).decode("utf-8")
+        opened = text.count("{") + text.count("[")  # no text is deeper than what it opens
+        if opened > MAX_CONTAINERS:
+            raise TokenRefused(Reason.MALFORMED)
+        value = _JSON.decode(text)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise TokenRefused(Reason.MALFORMED) from None
+    if type(value) is not dict or (opened > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH)):
+        raise TokenRefused(Reason.MALFORMED)
+    return value
+
+
+def _is_deeper_than(root: dict[str, Any], depth: int) -> bool:
+    level: list[Any] = [root]
+    for _ in range(depth):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers that keep different ones of two equal names would disagree about who is calling (RFC 7515 §4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return members
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > MAX_NUMBER_DIGITS:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _bounded_float(text: str) -> float:
+    number = float(text) if len(text) <= 2 * MAX_NUMBER_DIGITS else float("inf")
+    if not isfinite(number):
+        raise ValueError("a number is too long or too large")
+    return number
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    """NaN and the infinities are Python's, not JSON's; a token that never expires is one of their uses."""
+    raise ValueError(f"{text} is not JSON")
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_bounded_int,
+    parse_float=_bounded_float,
+    parse_constant=_refuse_constant,
+)

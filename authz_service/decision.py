@@ -1,0 +1,197 @@
+"""Decides: may this request pass, and as whom. Pure: the time is an argument, and nothing is read from outside."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .errors import Reason
+from .tokens import ANONYMOUS, KeyWanted, Provider, Refused, Unavailable, Verified, Verifier
+
+API_KEY_PROVIDER = "apikey"
+MAX_API_KEY_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is enforced beside tokens: API keys, each known by its SHA-256 only, with the caller that it stands for."""
+
+    api_key_header: str | None = None
+    api_keys: Mapping[bytes, Verified] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRules:
+    """What one route asks of its callers; absent sets ask nothing."""
+
+    is_required: bool
+    tiers: frozenset[str] | None = None
+    scopes: frozenset[str] = frozenset()
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    providers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a decision needs of a request. `rules` is None where the route's own policy could not be read."""
+
+    rules: RouteRules | None
+    authorization: str | None = None
+    api_key: str | None = None
+
+
+class Answer(Enum):
+    """The refusals that a client can see."""
+
+    UNAUTHORIZED = "UNAUTHORIZED"
+    AUTH_FAILED = "AUTH_FAILED"
+    FORBIDDEN = "FORBIDDEN"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """`verified` is None for an anonymous caller."""
+
+    verified: Verified | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    answer: Answer
+    reason: Reason
+
+
+Decision = Allow | Deny
+
+KEYS_UNAVAILABLE = Deny(Answer.SERVICE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE)
+ROUTE_RULES = Deny(Answer.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)
+NO_TOKEN = Deny(Answer.UNAUTHORIZED, Reason.NO_TOKEN)
+
+
+def decide(request: Request, policy: Policy, verifier: Verifier, now: float) -> Decision | KeyWanted:
+    """Answer KeyWanted when a key should be asked for first; still wanted after that, nobody can tell."""
+    rules = request.rules
+    if rules is None:
+        return ROUTE_RULES
+    token = read_bearer(request.authorization)
+    if token is not None:
+        verified = verifier.cached(token, rules.providers, now)
+        verdict = verified if verified is not None else verify_token(token, rules, verifier, now)
+    elif request.api_key is not None:
+        verdict = verify_api_key(request.api_key, rules, policy)
+    else:
+        return NO_TOKEN if rules.is_required else _anonymous(Reason.NO_TOKEN, rules)
+    if isinstance(verdict, Verified):
+        return authorize(verdict, rules)
+    if isinstance(verdict, KeyWanted):
+        return verdict
+    return refuse(verdict, rules)
+
+
+def read_bearer(authorization: str | None) -> str | None:
+    """The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1); None where there is no token to judge.
+
+    Envoy joins repeated headers with a comma, which no token holds: such a header comes back whole, to be refused.
+    """
+    if not authorization:
+        return None
+    if "," in authorization:
+        return authorization
+    if authorization[:6].lower() != "bearer":
+        return None
+    rest = authorization[6:]
+    return rest.strip(" ") if not rest or rest[0] in " \t" else None
+
+
+def verify_token(
+    token: str, rules: RouteRules, verifier: Verifier, now: float
+) -> Verified | Refused | KeyWanted | Unavailable:
+    if "," in token:
+        return Refused(Reason.HEADER_AMBIGUOUS, verifier.among(rules.providers))
+    return verifier.verify(token, rules.providers, now)
+
+
+def verify_api_key(api_key: str, rules: RouteRules, policy: Policy) -> Verified | Refused:
+    """Keys are compared by digest, so how long the look-up takes says nothing about a key."""
+    if rules.providers is not None and API_KEY_PROVIDER not in rules.providers:
+        return Refused(Reason.API_KEY, ())
+    if not api_key or len(api_key) > MAX_API_KEY_CHARACTERS:
+        return Refused(Reason.API_KEY, ())
+    digest = hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
+    known = policy.api_keys.get(digest)
+    return known if known is not None else Refused(Reason.API_KEY, ())
+
+
+def authorize(verified: Verified, rules: RouteRules) -> Decision:
+    """Known is not yet allowed: the route's tiers, scopes and claims."""
+    if rules.tiers is not None and verified.tier not in rules.tiers:
+        return Deny(Answer.FORBIDDEN, Reason.TIER_NOT_ALLOWED)
+    if rules.scopes and not rules.scopes <= verified.scopes:
+        return Deny(Answer.FORBIDDEN, Reason.SCOPE_MISSING)
+    if rules.claims and not all(has_claim(verified.claims, name, value) for name, value in rules.claims.items()):
+        return Deny(Answer.FORBIDDEN, Reason.CLAIM_MISSING)
+    return Allow(verified, Reason.VERIFIED)
+
+
+def has_claim(claims: Mapping[str, Any], name: str, wanted: Any) -> bool:
+    """The claim is the wanted value, or a list that holds it."""
+    if name not in claims:
+        return False
+    value = claims[name]
+    return _is_same(value, wanted) or (type(value) is list and any(_is_same(item, wanted) for item in value))
+
+
+def refuse(verdict: Refused | Unavailable, rules: RouteRules) -> Decision:
+    """A bad token where one is needed is 401; where none is needed, an anonymous caller, unless a provider objects."""
+    if not isinstance(verdict, Refused):
+        return KEYS_UNAVAILABLE
+    if rules.is_required or any(_objects(provider) for provider in verdict.candidates):
+        return Deny(Answer.AUTH_FAILED, verdict.reason)
+    return _anonymous(verdict.reason, rules)
+
+
+def read_rules(extensions: Mapping[str, str]) -> RouteRules | None:
+    """The route's own policy as Envoy hands it on; None when it cannot be read, which refuses the request."""
+    auth = extensions.get("auth")
+    if auth not in ("required", "optional"):
+        return None
+    try:
+        claims = json.loads(extensions.get("claims", "{}"))
+    except ValueError:
+        return None
+    if type(claims) is not dict:
+        return None
+    return RouteRules(
+        is_required=auth == "required",
+        tiers=_names(extensions.get("tiers"), ","),
+        scopes=_names(extensions.get("scopes"), " ") or frozenset(),
+        claims=claims,
+        providers=_names(extensions.get("providers"), ","),
+    )
+
+
+def _names(text: str | None, separator: str) -> frozenset[str] | None:
+    if text is None:
+        return None
+    return frozenset(name.strip() for name in text.split(separator)) - {""}
+
+
+def _objects(provider: Provider) -> bool:
+    return provider.refuses_bad_tokens
+
+
+def _anonymous(reason: Reason, rules: RouteRules) -> Decision:
+    """An anonymous caller has the tier `anonymous`, no scope and no claim; where that is too little, a token helps."""
+    is_enough = (rules.tiers is None or ANONYMOUS in rules.tiers) and not rules.scopes and not rules.claims
+    if is_enough:
+        return Allow(None, reason)
+    return Deny(Answer.UNAUTHORIZED if reason is Reason.NO_TOKEN else Answer.AUTH_FAILED, reason)
+
+
+def _is_same(value: Any, wanted: Any) -> bool:
+    """Equal as JSON: Python alone takes 1 for true, inside lists and objects too."""
+    return bool(value == wanted) and json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)

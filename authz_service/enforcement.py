@@ -1,0 +1,234 @@
+"""Turns policy documents into what is enforced, and swaps it whole; one that cannot be enforced changes nothing."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from .decision import API_KEY_PROVIDER, Policy
+from .errors import PolicyRefused
+from .fetch import http_fetch
+from .jwks import JwksTimes, RemoteKeys, kept_path
+from .keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
+from .metrics import Metrics
+from .policy import PolicyDocument, ProviderDocument, SecretDocument
+from .tokens import ANONYMOUS, Keys, Provider, Revocations, Verified, Verifier
+
+log = structlog.get_logger()
+
+MAX_FILE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """Everything one request is judged by; taken once at its start."""
+
+    policy: Policy
+    verifier: Verifier
+    document: PolicyDocument
+    files_digest: str
+
+
+class Enforcement:
+    """Owns the policy in force and the remote key sets that it uses."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        metrics: Metrics,
+        *,
+        state_dir: Path | None = None,
+        times: JwksTimes | None = None,
+        on_swap: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.current: Enforced | None = None
+        self._environ, self._metrics, self._state_dir = environ, metrics, state_dir
+        self._times = times or JwksTimes()
+        self._remote: dict[tuple[str, ...], RemoteKeys] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._on_swap = on_swap
+        metrics.cached_tokens.set_function(lambda: self.current.verifier.cached_tokens if self.current else 0)
+
+    def offer(self, read: Callable[[], PolicyDocument]) -> str | None:
+        """Enforce what `read` answers, or keep what is in force and answer why."""
+        try:
+            self.enforce(read())
+        except PolicyRefused as refusal:
+            self._metrics.policies.labels("refused").inc()
+            log.warning("policy.refused", problem=str(refusal))
+            return str(refusal)
+        return None
+
+    def enforce(self, document: PolicyDocument) -> None:
+        """Swap to `document`, or raise PolicyRefused. Where it and its files are as before, nothing is forgotten."""
+        digest = _digest(document.files())
+        current = self.current
+        if current is not None and current.document == document and current.files_digest == digest:
+            return
+        remote = {key: self._remote_keys(key, each) for key, each in _remote_providers(document)}
+        self._swap(self._assemble(document, digest, remote), remote)
+
+    def recheck_files(self) -> None:
+        """A secret or key file changed: same document, new keys. A bad file leaves the good ones in force."""
+        if (current := self.current) is not None:
+            self.offer(lambda: current.document)
+
+    async def close(self) -> None:
+        for keys in self._remote.values():
+            await keys.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _swap(self, enforced: Enforced, remote: dict[tuple[str, ...], RemoteKeys]) -> None:
+        old, self._remote = self._remote, remote
+        self.current = enforced
+        for key, keys in remote.items():
+            if key not in old:
+                keys.start()
+        for key, keys in old.items():
+            if key not in remote:
+                task = asyncio.create_task(keys.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        self._metrics.policies.labels("enforced").inc()
+        self._metrics.is_ready.set(1)
+        log.info("policy.enforced", providers=[provider.name for provider in enforced.document.providers])
+        self._on_swap()
+
+    def _remote_keys(self, key: tuple[str, ...], provider: ProviderDocument) -> RemoteKeys:
+        if key in self._remote:
+            return self._remote[key]
+        uri = provider.jwks_uri or ""
+        return RemoteKeys(
+            provider.name,
+            frozenset(provider.algorithms),
+            http_fetch(uri, self._times.fetch_seconds),
+            self._forget,
+            self._metrics.jwks,
+            times=self._times,
+            kept=kept_path(self._state_dir, provider.name, uri) if self._state_dir is not None else None,
+        )
+
+    def _forget(self) -> None:
+        if self.current is not None:
+            self.current.verifier.forget()
+
+    def _assemble(
+        self, document: PolicyDocument, digest: str, remote: Mapping[tuple[str, ...], RemoteKeys]
+    ) -> Enforced:
+        tiers = frozenset(document.tiers)
+        revocations = _revocations(document)
+        providers = []
+        for provider in document.providers:
+            try:
+                keys: Keys
+                keys = remote[_remote_key(provider)] if provider.jwks_uri else local_keys(provider, self._environ)
+            except PolicyRefused as refusal:
+                raise PolicyRefused(f"provider {provider.name}: {refusal}") from refusal
+            providers.append(_provider(provider, keys))
+        # Without keys the header is nobody's credential, and may well be one of the upstream's.
+        header = document.api_key_header if document.api_keys else None
+        policy = Policy(
+            api_key_header=header.lower() if header is not None else None,
+            api_keys=_api_keys(document, revocations),
+        )
+        return Enforced(policy, Verifier(providers, tiers, revocations), document, digest)
+
+
+def local_keys(provider: ProviderDocument, environ: Mapping[str, str]) -> KeySet:
+    """The keys of a provider that needs no network."""
+    algorithms = frozenset(provider.algorithms)
+    if provider.secrets:
+        return KeySet([_secret(secret, algorithms, environ) for secret in provider.secrets])
+    if provider.pem:
+        key = pem_key(provider.pem, algorithms)
+        if not key.algorithms:
+            raise PolicyRefused(f"pem fits none of {', '.join(provider.algorithms)}")
+        return KeySet([key])
+    source = provider.jwks if provider.jwks_file is None else read_file(provider.jwks_file)
+    keys, ignored = read_key_set(source or {}, algorithms, with_secrets=provider.jwks_file is not None)
+    for each in ignored:
+        log.warning("jwks.key_ignored", provider=provider.name, kid=each.kid, why=each.why)
+    if not keys:
+        raise PolicyRefused("the key set holds no usable key")
+    return keys
+
+
+def read_file(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise PolicyRefused(f"{path}: {error.strerror or type(error).__name__}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise PolicyRefused(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _secret(secret: SecretDocument, algorithms: Iterable[str], environ: Mapping[str, str]) -> VerifyingKey:
+    if secret.env is not None:
+        value = environ.get(secret.env, "").encode("utf-8", "surrogateescape")
+        if not value:
+            raise PolicyRefused(f"{secret.env} is not set in the environment of the authz service")
+        return secret_key(value, secret.kid, algorithms, secret.env)
+    path = secret.file or ""
+    return secret_key(read_file(path).rstrip(b"\r\n"), secret.kid, algorithms, path)
+
+
+def _provider(document: ProviderDocument, keys: Keys) -> Provider:
+    return Provider(
+        name=document.name,
+        algorithms=frozenset(document.algorithms),
+        keys=keys,
+        issuer=document.issuer,
+        audiences=frozenset(document.audiences),
+        leeway_seconds=document.leeway_seconds,
+        subject_claim=document.claims.subject,
+        tier_claim=document.claims.tier,
+        scopes_claim=document.claims.scopes,
+        default_tier=document.default_tier,
+        refuses_bad_tokens=document.on_bad_token == "refuse",
+    )
+
+
+def _revocations(document: PolicyDocument) -> Revocations:
+    subjects: dict[tuple[str, str], float] = {}
+    for each in document.revocations.subjects:
+        key = (each.provider, each.subject)
+        subjects[key] = max(each.issued_before, subjects.get(key, each.issued_before))
+    return Revocations(frozenset(document.revocations.jti), subjects)
+
+
+def _api_keys(document: PolicyDocument, revocations: Revocations) -> dict[bytes, Verified]:
+    """Keys that are not revoked. A tier that nobody knows is `anonymous`, as in tokens."""
+    return {
+        bytes.fromhex(key.sha256): Verified(
+            API_KEY_PROVIDER, key.subject, key.tier if key.tier in document.tiers else ANONYMOUS, until=float("inf")
+        )
+        for key in document.api_keys
+        if not revocations.revokes(API_KEY_PROVIDER, key.subject, None, None)
+    }
+
+
+def _remote_providers(document: PolicyDocument) -> list[tuple[tuple[str, ...], ProviderDocument]]:
+    return [(_remote_key(provider), provider) for provider in document.providers if provider.jwks_uri]
+
+
+def _remote_key(provider: ProviderDocument) -> tuple[str, ...]:
+    """What makes a fetched key set another one; everything else about a provider may change without a fetch."""
+    return (provider.name, provider.jwks_uri or "", *sorted(provider.algorithms))
+
+
+def _digest(paths: Iterable[str]) -> str:
+    """Over the contents, so that a directory's noise is not taken for a change."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        try:
+            content = read_file(path)
+        except PolicyRefused:
+            content = b""
+        digest.update(f"{path}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""Tells when a file may have changed. Watches directories: a file that is replaced by a rename, or by a ConfigMap's
+symlink swap, is never seen again by a watch on the file itself."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 1.0
+
+
+class FileWatch:
+    """One task that watches one set of files; `follow` another set at any time."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._directories: frozenset[Path] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, paths: Iterable[str | Path]) -> None:
+        directories = frozenset(Path(path).absolute().parent for path in paths)
+        if directories == self._directories:
+            return
+        self._directories = directories
+        if self._task is not None:
+            self._task.cancel()
+        self._task = asyncio.create_task(self._watch(directories), name="file watch") if directories else None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self, directories: frozenset[Path]) -> None:
+        from watchfiles import awatch  # late: most policies refer to no file
+
+        while True:
+            try:
+                async for _ in awatch(*directories, watch_filter=None, recursive=False, debounce=100, step=20):
+                    self._on_change()
+            except Exception:
+                log.exception("watch.failed")
+            await asyncio.sleep(RETRY_SECONDS)
+            self._on_change()  # what happened in between was not seen

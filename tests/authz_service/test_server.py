@@ -1,0 +1,350 @@
+"""Envoy's side of it: a real gRPC server in this process, asked over a real channel."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from google.protobuf.internal import api_implementation
+from google.protobuf.json_format import MessageToDict
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from authz_service import server as server_module
+from authz_service.decision import Allow, Answer, Deny
+from authz_service.enforcement import Enforcement
+from authz_service.errors import Reason
+from authz_service.jwks import JwksTimes
+from authz_service.metrics import Metrics
+from authz_service.policy import read_policy
+from authz_service.server import SERVICE, AuthorizationServer, render
+from authz_service.serving import Serving
+from authz_service.tokens import KeyWanted, Verified
+from envoy_api.envoy.config.core.v3 import base_pb2
+from envoy_api.envoy.service.auth.v3 import external_auth_pb2
+
+CheckRequest, CheckResponse = external_auth_pb2.CheckRequest, external_auth_pb2.CheckResponse
+OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+class Rig:
+    """The service, and the channel to it."""
+
+    def __init__(self, secret: str, clock: Any) -> None:
+        self.metrics = Metrics()
+        self.enforcement = Enforcement({"JWT_SECRET": secret}, self.metrics, times=JwksTimes(wait_seconds=2))
+        self.server = AuthorizationServer(self.enforcement, self.metrics.decisions, clock=clock)
+        self.serving = Serving("127.0.0.1:0", [self.server.handler()], SERVICE)
+        self.channel: Any = None
+
+    async def check(self, headers: dict[str, str] | None = None, **extensions: str) -> Any:
+        request = CheckRequest()
+        request.attributes.request.http.headers.update(headers or {})
+        request.attributes.context_extensions.update(extensions)
+        return await self.send(request)
+
+    async def send(self, request: Any) -> Any:
+        call = self.channel.unary_unary(
+            f"/{SERVICE}/Check",
+            request_serializer=CheckRequest.SerializeToString,
+            response_deserializer=CheckResponse.FromString,
+        )
+        return await call(request, timeout=5)
+
+    async def health(self, service: str = "") -> int:
+        answer = await health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(service=service))
+        return int(answer.status)
+
+
+@pytest.fixture
+async def idle(secret: str, clock: Any) -> AsyncIterator[Rig]:
+    """Serving, with no policy yet."""
+    rig = Rig(secret, clock)
+    await rig.serving.start()
+    async with grpc.aio.insecure_channel(rig.serving.address) as channel:
+        rig.channel = channel
+        yield rig
+    await rig.serving.drain(0)
+    await rig.enforcement.close()
+
+
+@pytest.fixture
+async def rig(idle: Rig, a_policy: Any) -> Rig:
+    """Serving the default policy."""
+    idle.enforcement.enforce(read_policy(a_policy()))
+    return idle
+
+
+def refused(response: Any, status: int, code: str) -> dict[str, str]:
+    """Assert the whole shape of a refusal; answer its headers."""
+    assert response.WhichOneof("http_response") == "denied_response"
+    assert response.status.code != 0
+    assert response.denied_response.status.code == status
+    body = json.loads(response.denied_response.body)
+    assert list(body) == ["error"]
+    assert body["error"]["code"] == code
+    assert sorted(body["error"]) == ["code", "message"]
+    assert all(option.append_action == OVERWRITE for option in response.denied_response.headers)
+    headers = {option.header.key: option.header.value for option in response.denied_response.headers}
+    assert headers["content-type"] == "application/json"
+    assert headers["x-gateway-error"] == code
+    assert not response.HasField("dynamic_metadata")
+    return headers
+
+
+def test_protobuf_runs_on_upb() -> None:
+    """The pure Python one is silent and 80 times slower."""
+    assert api_implementation.Type() == "upb"
+
+
+async def test_a_verified_caller(rig: Rig, mint: Any) -> None:
+    """Two headers, overwritten, and three fields of metadata; nothing is removed."""
+    response = await rig.check({"authorization": f"Bearer {mint(tier='pro')}"}, route="profile", auth="required")
+
+    assert response.WhichOneof("http_response") == "ok_response"
+    assert response.status.code == 0
+    assert [(o.header.key, o.header.value, o.append_action) for o in response.ok_response.headers] == [
+        ("x-user-id", "u1", OVERWRITE),
+        ("x-user-tier", "pro", OVERWRITE),
+    ]
+    assert not response.ok_response.headers_to_remove
+    assert MessageToDict(response.dynamic_metadata) == {"subject": "u1", "tier": "pro", "caller": "platform/u1"}
+
+
+async def test_a_subject_outside_ascii(rig: Rig, mint: Any) -> None:
+    """Is handed on as UTF-8."""
+    response = await rig.check({"authorization": f"Bearer {mint(sub='Zoë/日本')}"}, auth="required")
+
+    assert response.ok_response.headers[0].header.value == "Zoë/日本"
+    assert response.dynamic_metadata["caller"] == "platform/Zoë/日本"
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Basic dTpw"}, {"authorization": "Bearer nonsense"}])
+async def test_an_anonymous_caller(headers: dict[str, str], rig: Rig) -> None:
+    """No identity header at all, and the tier alone as metadata."""
+    response = await rig.check(headers, route="search", auth="optional")
+
+    assert response.WhichOneof("http_response") == "ok_response"
+    assert not response.ok_response.headers
+    assert MessageToDict(response.dynamic_metadata) == {"tier": "anonymous"}
+
+
+async def test_refusals(rig: Rig, mint: Any) -> None:
+    """Each in the shape that clients were promised, whatever the reason inside."""
+    missing = refused(await rig.check(auth="required"), 401, "UNAUTHORIZED")
+    bad = refused(await rig.check({"authorization": "Bearer x"}, auth="required"), 401, "AUTH_FAILED")
+    good = {"authorization": f"Bearer {mint()}"}
+    forbidden = refused(await rig.check(good, auth="required", tiers="pro"), 403, "FORBIDDEN")
+    unknown = refused(await rig.check(good, auth="sometimes"), 503, "SERVICE_UNAVAILABLE")
+
+    assert missing["www-authenticate"] == "Bearer"
+    assert bad["www-authenticate"] == 'Bearer error="invalid_token"'
+    assert "www-authenticate" not in forbidden
+    assert int(unknown["retry-after"]) >= 1
+
+
+async def test_a_bad_token_is_never_told_why(rig: Rig, mint: Any, now: float) -> None:
+    """Expired, forged and malformed look the same, byte for byte."""
+    tokens = [mint(exp=now), mint(key="x" * 32), "x", mint(sub=...), mint(headers={"crit": ["x"]})]
+    answers = {(await rig.check({"authorization": f"Bearer {t}"}, auth="required")).SerializeToString() for t in tokens}
+
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [{}, {"auth": ""}, {"auth": "none"}, {"route": "x"}, {"auth": "optional", "claims": "{"}, {"AUTH": "optional"}],
+)
+async def test_the_default_is_deny(extensions: dict[str, str], rig: Rig, mint: Any) -> None:
+    """A route whose policy is absent or unreadable lets nobody through, with a good token neither."""
+    for headers in ({}, {"authorization": f"Bearer {mint()}"}):
+        refused(await rig.check(headers, **extensions), 503, "SERVICE_UNAVAILABLE")
+
+
+async def test_an_empty_request_is_refused(rig: Rig) -> None:
+    """Nothing in it says that it may pass."""
+    refused(await rig.send(CheckRequest()), 503, "SERVICE_UNAVAILABLE")
+
+
+async def test_before_a_policy_is_known(idle: Rig, mint: Any) -> None:
+    """The port is open, every answer is a refusal, and health says so."""
+    headers = refused(
+        await idle.check({"authorization": f"Bearer {mint()}"}, auth="optional"), 503, "SERVICE_UNAVAILABLE"
+    )
+
+    assert "retry-after" in headers
+    assert await idle.health() == await idle.health(SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING
+    await idle.serving.set_ready()
+    assert await idle.health() == await idle.health(SERVICE) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_exception_is_a_refusal(rig: Rig, monkeypatch: pytest.MonkeyPatch, mint: Any) -> None:
+    """Whatever breaks inside, nobody gets in by it."""
+
+    def broken(*_: object) -> None:
+        raise RecursionError("broken")
+
+    for name in ("decide", "read_rules"):
+        with monkeypatch.context() as patch:
+            patch.setattr(server_module, name, broken)
+            response = await rig.check({"authorization": f"Bearer {mint()}"}, auth="optional", route=name)
+            refused(response, 503, "SERVICE_UNAVAILABLE")
+    assert rig.metrics.decisions.counts["deny", Reason.INTERNAL] == 2
+
+
+async def test_an_answer_that_cannot_be_built_is_a_refusal(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, mint: Any
+) -> None:
+    """An allow that breaks half way is no allow."""
+    monkeypatch.setattr(server_module, "_allow", lambda verified: 1 / 0)
+
+    response = await rig.check({"authorization": f"Bearer {mint()}"}, auth="required")
+    refused(response, 503, "SERVICE_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    "decision", [None, object(), 0, True, "allow", KeyWanted, Allow, Deny(Answer.FORBIDDEN, Reason.CLAIMS)]
+)
+def test_what_is_not_an_allow_is_rendered_as_a_refusal(decision: object) -> None:
+    """There is no value that makes the builder answer an empty message."""
+    response = CheckResponse.FromString(render(decision))
+
+    assert response.WhichOneof("http_response") == "denied_response"
+    assert response.status.code != 0
+
+
+def test_every_allow_says_something() -> None:
+    """Also the anonymous one: an empty message is an allow to Envoy, so ours are never empty."""
+    for verified in (None, Verified("p", "s", "free", 0)):
+        response = CheckResponse.FromString(render(Allow(verified, Reason.VERIFIED)))
+        assert response.WhichOneof("http_response") == "ok_response"
+        assert response.HasField("dynamic_metadata")
+
+
+async def test_raw_headers_are_read_too(rig: Rig, mint: Any) -> None:
+    """Envoy's `encode_raw_headers`; repeated ones count as one with a comma."""
+    request = CheckRequest()
+    request.attributes.context_extensions["auth"] = "required"
+    headers = request.attributes.request.http.header_map.headers
+    headers.add(key="authorization", raw_value=f"Bearer {mint()}".encode())
+    assert (await rig.send(request)).HasField("ok_response")
+
+    headers.add(key="authorization", value=f"Bearer {mint()}")
+    refused(await rig.send(request), 401, "AUTH_FAILED")
+
+
+async def test_api_keys_come_in_their_header(rig: Rig, a_policy: Any) -> None:
+    """As the policy names it; while there are no keys, the header means nothing."""
+    digest = hashlib.sha256(b"key-1").hexdigest()
+    rig.enforcement.enforce(read_policy(a_policy(api_key_header="x-api-key")))
+    refused(await rig.check({"x-api-key": "key-1"}, auth="required"), 401, "UNAUTHORIZED")
+
+    keys = [{"sha256": digest, "subject": "svc", "tier": "enterprise"}]
+    rig.enforcement.enforce(read_policy(a_policy(api_keys=keys, api_key_header="X-API-Key")))
+    response = await rig.check({"x-api-key": "key-1"}, auth="required")
+    assert MessageToDict(response.dynamic_metadata) == {"subject": "svc", "tier": "enterprise", "caller": "apikey/svc"}
+
+
+async def test_a_new_policy_applies_to_the_next_request(rig: Rig, a_policy: Any, mint: Any) -> None:
+    """A revocation needs no wait, cached answer or not."""
+    headers = {"authorization": f"Bearer {mint(jti='t1')}"}
+    assert (await rig.check(headers, auth="required")).HasField("ok_response")
+
+    rig.enforcement.enforce(read_policy(a_policy(revocations={"jti": ["t1"]})))
+    refused(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
+
+
+async def test_a_cached_caller_expires(rig: Rig, mint: Any, clock: Any, now: float) -> None:
+    """To the second."""
+    headers = {"authorization": f"Bearer {mint()}"}
+    clock.at = now + 59.9
+    assert (await rig.check(headers, auth="required")).HasField("ok_response")
+    clock.at = now + 60
+    refused(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
+
+
+async def test_rotation_refuses_no_valid_token(
+    idle: Rig, a_policy: Any, key_source: Any, private_keys: Any, jwk: Any, mint: Any, clock: Any
+) -> None:
+    """Under load, from the moment at which the new key is published; and without keys at all it is a 503."""
+    import asyncio
+    import time
+
+    clock.at = time.time()
+    expires = int(clock.at) + 600
+
+    def token(kid: str) -> dict[str, str]:
+        signed = mint(key=private_keys["ES256"], algorithm="ES256", headers={"kid": kid}, exp=expires)
+        return {"authorization": f"Bearer {signed}"}
+
+    key_source.publish(jwk(private_keys["ES256"], "k1", "ES256"))
+    provider = {"secrets": ..., "algorithms": ["ES256"], "jwks_uri": key_source.url}
+    idle.enforcement.enforce(read_policy(a_policy(provider)))
+    first = await asyncio.gather(*(idle.check(token("k1"), auth="required") for _ in range(50)))
+
+    key_source.publish(jwk(private_keys["ES256"], "k1", "ES256"), jwk(private_keys["ES256"], "k2", "ES256"))
+    kids = [kid for _ in range(50) for kid in ("k1", "k2")]
+    then = await asyncio.gather(*(idle.check(token(kid), auth="required") for kid in kids))
+
+    assert all(response.HasField("ok_response") for response in [*first, *then])
+    # One at the start, at most one for each kid that was unknown.
+    assert len(key_source.calls) <= 3
+    refused(await idle.check(token("k3"), auth="required"), 401, "AUTH_FAILED")
+
+
+async def test_a_source_that_never_answered_is_a_503(
+    idle: Rig, a_policy: Any, key_source: Any, private_keys: Any, mint: Any
+) -> None:
+    """On optional routes too: a caller whose identity cannot be told is not made anonymous."""
+    key_source.status = 500
+    provider = {"secrets": ..., "algorithms": ["ES256"], "jwks_uri": key_source.url}
+    idle.enforcement.enforce(read_policy(a_policy(provider)))
+    headers = {"authorization": f"Bearer {mint(key=private_keys['ES256'], algorithm='ES256', headers={'kid': 'k'})}"}
+
+    for auth in ("required", "optional"):
+        refused(await idle.check(headers, auth=auth), 503, "SERVICE_UNAVAILABLE")
+    assert (await idle.check(auth="optional")).HasField("ok_response")
+
+
+async def test_decisions_are_counted_by_reason(rig: Rig, mint: Any) -> None:
+    """In the words of a fixed set."""
+    await rig.check({"authorization": f"Bearer {mint()}"}, auth="required")
+    await rig.check(auth="required")
+    await rig.check({"authorization": "Bearer x"}, auth="optional")
+
+    def sample(outcome: str, reason: str) -> float | None:
+        labels = {"outcome": outcome, "reason": reason}
+        return rig.metrics.registry.get_sample_value("mgw_authz_decisions_total", labels)
+
+    assert sample("allow", "verified") == sample("deny", "no_token") == sample("allow", "malformed") == 1
+
+
+async def test_no_token_is_ever_logged(rig: Rig, mint: Any) -> None:
+    """Good, bad, or breaking something, at any level."""
+    tokens = [mint(), mint(key="x" * 32), "secret-opaque-token"]
+    with structlog.testing.capture_logs() as events:
+        for token in tokens:
+            for extensions in ({"auth": "required"}, {"auth": "optional"}, {}):
+                await rig.check({"authorization": f"Bearer {token}", "cookie": "secret-opaque-token"}, **extensions)
+
+    assert "check.denied" in {event["event"] for event in events}
+    assert not [token for token in tokens if token in str(events)]
+
+
+async def test_a_request_that_is_no_message_is_an_error(rig: Rig) -> None:
+    """Which Envoy answers with its status_on_error; never with an allow."""
+    call = rig.channel.unary_unary(f"/{SERVICE}/Check")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(b"\xff\xff\xff", timeout=5)
+
+
+async def test_reflection_lists_the_service(rig: Rig) -> None:
+    """So that grpcurl can be used on it."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(rig.channel)
+    call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    answers = [answer async for answer in call]
+
+    assert SERVICE in {service.name for service in answers[0].list_services_response.service}
