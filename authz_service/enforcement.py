@@ -134,7 +134,7 @@ class Enforcement:
             api_key_header=header.lower() if header is not None else None,
             api_keys=_api_keys(document, revocations),
         )
-        return Enforced(policy, Verifier(providers, tiers, revocations), document, digest)
+        return Enforced(policy, Verifier(providers, tiers, revocations, epoch=document.epoch), document, digest)
 
 
 def local_keys(provider: ProviderDocument, environ: Mapping[str, str]) -> KeySet:

@@ -120,6 +120,8 @@ class RevocationsDocument(Model):
 
 
 class PolicyDocument(Model):
+    epoch: Annotated[str, StringConstraints(max_length=64)] = ""
+    """Names this policy in answers, so that whoever keeps them knows when they are no longer this policy's."""
     tiers: Annotated[list[Tier], Field(min_length=1)]
     providers: list[ProviderDocument] = []
     api_keys: list[ApiKeyDocument] = []

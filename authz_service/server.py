@@ -1,6 +1,7 @@
 """Envoy's Authorization service: a CheckRequest in, one decision, a CheckResponse out."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -120,6 +121,8 @@ def _allow(verified: Verified) -> bytes:
     response.dynamic_metadata.update(
         {"subject": verified.subject, "tier": verified.tier, "caller": verified.caller},
     )
+    if verified.epoch and math.isfinite(verified.until):  # Envoy may keep this answer for a while
+        response.dynamic_metadata.update({"until": verified.until, "epoch": verified.epoch})
     return response.SerializeToString()
 
 

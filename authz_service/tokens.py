@@ -98,6 +98,8 @@ class Verified:
     until: float
     scopes: frozenset[str] = frozenset()
     claims: Mapping[str, Any] = field(default_factory=dict)
+    epoch: str = ""
+    """Of the policy that verified it."""
     # The answer for this caller, kept here by whoever renders it, so that it lives exactly as long as the cache entry.
     rendered: bytes | None = None
 
@@ -141,9 +143,11 @@ class Verifier:
         tiers: frozenset[str],
         revocations: Revocations | None = None,
         cache: GenerationCache[Verified] | None = None,
+        epoch: str = "",
     ) -> None:
         self.providers = tuple(providers)
         self._tiers = tiers
+        self._epoch = epoch
         self._revocations = revocations or Revocations()
         self._cache = GenerationCache[Verified]() if cache is None else cache
 
@@ -223,6 +227,7 @@ class Verifier:
             until=min(until, provider.keys.good_until),
             scopes=read_scopes(claims.get(provider.scopes_claim)),
             claims=claims,
+            epoch=self._epoch,
         )
 
 

@@ -22,6 +22,8 @@ LOOK_SECONDS = 1.0
 """How soon a provider that a new configuration names is asked."""
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 1 << 20
+# Uncompressed, so that the bound on what we read is the bound on what we hold.
+HEADERS = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
 KEEP_SECONDS = 24 * 3600.0
 """A rotation must not be an outage, but a stolen key must age out; then only the authz service decides."""
 
@@ -46,7 +48,10 @@ class KeySetFetcher:
         """Until cancelled."""
         try:
             while True:
-                await self.look()
+                try:
+                    await self.look()
+                except Exception:
+                    log.exception("keys.look_crashed")  # the next one may not
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             if self._client is not None:
@@ -89,10 +94,10 @@ class KeySetFetcher:
         if self._client is None:
             self._client = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
         body = bytearray()
-        async with self._client.stream("GET", uri) as response:
+        async with self._client.stream("GET", uri, headers=HEADERS) as response:
             if response.status_code != 200:
                 raise ValueError(f"the answer has status {response.status_code}")
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 body += part
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"the answer is larger than {MAX_BYTES} bytes")

@@ -9,7 +9,8 @@ from typing import Any
 
 from controlplane.model import Provider
 
-MIN_RSA_BITS = 2048
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
+MAX_KEYS = 200
 CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
 
@@ -33,24 +34,37 @@ def from_pem(pem: str) -> Mapping[str, Any]:
 
 def pinned(keys: Mapping[str, Any], provider: Provider) -> dict[str, Any]:
     """The keys that the provider may sign with, once for each algorithm that it pins: jwt_authn pins by key only."""
-    return {"keys": [pin for key in keys.get("keys", []) for pin in _pins(key, provider.algorithms)]}
+    members = keys.get("keys")
+    pins = [
+        pin
+        for key in (members[:MAX_KEYS] if isinstance(members, list) else ())
+        for pin in _pins(key, provider.algorithms)
+    ]
+    # jwt_authn tries keys without a kid for any token; authz does so only where no kid fits.
+    return {"keys": [pin for pin in pins if "kid" in pin] or pins}
 
 
 def _pins(key: Any, algorithms: Sequence[str]) -> Iterator[dict[str, Any]]:
-    if not isinstance(key, dict) or key.get("use", "sig") != "sig" or "verify" not in key.get("key_ops", ["verify"]):
+    """What authz would not use (authz_service/keys.py), Envoy does not get."""
+    if not isinstance(key, dict) or key.get("use", "sig") != "sig" or "d" in key:
         return
+    operations = key.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations or not isinstance(key.get("alg", ""), str):
+        return
+    kept = {name: key[name] for name in ("kty", "kid", "n", "e", "crv", "x", "y") if isinstance(key.get(name), str)}
+    if kept.get("kid") == "":
+        del kept["kid"]
     for algorithm in algorithms:
-        if _fits(key, algorithm) and key.get("alg", algorithm) == algorithm:
-            kept = {name: key[name] for name in ("kty", "kid", "n", "e", "crv", "x", "y") if name in key}
+        if _fits(kept, algorithm) and key.get("alg", algorithm) == algorithm:
             yield kept | {"alg": algorithm}
 
 
-def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
+def _fits(key: Mapping[str, str], algorithm: str) -> bool:
     match key.get("kty"):
         case "RSA":
-            return algorithm[:2] in {"RS", "PS"} and _bits(str(key.get("n", ""))) >= MIN_RSA_BITS
+            return algorithm[:2] in {"RS", "PS"} and MIN_RSA_BITS <= _bits(key.get("n", "")) <= MAX_RSA_BITS
         case "EC":
-            return CURVES.get(str(key.get("crv"))) == algorithm
+            return CURVES.get(key.get("crv", "")) == algorithm
         case "OKP":
             return algorithm == "EdDSA" and key.get("crv") == "Ed25519"
         case _:

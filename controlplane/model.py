@@ -203,6 +203,15 @@ class Revocations(Model):
     subjects: list[RevokedSubject] = []
 
 
+class DecisionCache(Model):
+    """How long Envoy may go on with what authz decided on a token. Never past `exp`, nor past a change of policy."""
+
+    enabled: bool = True
+    seconds: Annotated[float, Field(gt=0, le=60)] = 5
+    max_entries: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Per Envoy worker."""
+
+
 class Auth(Model):
     """Identity: who verifies it, and whom to believe."""
 
@@ -211,6 +220,7 @@ class Auth(Model):
     api_key_header: CredentialHeader = "x-api-key"
     api_keys: list[ApiKey] = []
     revocations: Revocations = Revocations()
+    decision_cache: DecisionCache = DecisionCache()
 
 
 class Limit(Model):

@@ -38,7 +38,7 @@ def service_cluster(service: Service, trusted_ca: str) -> protos.cluster.Cluster
         lb_policy=Cluster.LEAST_REQUEST if len(service.endpoints) > 1 else Cluster.ROUND_ROBIN,
         circuit_breakers=_caps(service),
         outlier_detection=_outlier_detection(service),
-        common_lb_config=Cluster.CommonLbConfig(healthy_panic_threshold=protos.percent.Percent(value=0)),
+        common_lb_config=_lb_config(),
         typed_extension_protocol_options={HTTP_OPTIONS: protos.any_of(_http1(service.pool.idle_timeout_seconds))},
     )
     _locate(result, service)
@@ -46,6 +46,22 @@ def service_cluster(service: Service, trusted_ca: str) -> protos.cluster.Cluster
     if parts.scheme == "https":
         result.transport_socket.CopyFrom(_tls(parts.hostname or "", trusted_ca))
     return result
+
+
+def _lb_config() -> Cluster.CommonLbConfig:
+    """As `_at_once`, and without panic mode, which would send requests to ejected hosts."""
+    result = _at_once()
+    result.healthy_panic_threshold.CopyFrom(protos.percent.Percent(value=0))
+    return result
+
+
+def _at_once() -> Cluster.CommonLbConfig:
+    """An ejection holds at once.
+
+    By default Envoy's workers hear of it up to a second late where another change came shortly before, such as the end
+    of the ejection before it: a breaker that opens again would let everything through for that long.
+    """
+    return Cluster.CommonLbConfig(update_merge_window=protos.duration(0))
 
 
 def _locate(result: protos.cluster.Cluster, service: Service) -> None:
@@ -168,6 +184,7 @@ def internal_cluster(name: str, replicas: tuple[Address, ...]) -> protos.cluster
     )
     if len(replicas) > 1:
         result.outlier_detection.CopyFrom(_pass_over_dead_replicas())
+        result.common_lb_config.CopyFrom(_at_once())
     return result
 
 

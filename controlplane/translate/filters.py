@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from controlplane import protos
 from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
-from controlplane.translate import ceiling, identity
+from controlplane.translate import ceiling, decisions, identity
 from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 
@@ -48,7 +48,7 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
     largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
     chain = [
         # Gives every request one path and valid ids, so that all below speak of the same request.
-        http_filter(FRONT, _front_door(identity.lua(config, keys))),
+        http_filter(FRONT, _front_door(decisions.script(config) + identity.lua(config, keys))),
         # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
@@ -82,9 +82,9 @@ def _front_lua() -> str:
     return resources.files(__package__).joinpath("front.lua").read_text(encoding="utf-8")
 
 
-def _front_door(identity_lua: str) -> Message:
+def _front_door(before: str) -> Message:
     return protos.lua_filter.Lua(
-        default_source_code=protos.base.DataSource(inline_string=identity_lua + _front_lua()),
+        default_source_code=protos.base.DataSource(inline_string=before + _front_lua()),
         # The script says itself when the path changed; matching every request twice would cost for nothing.
         clear_route_cache=protos.boolean(False),
     )
@@ -180,7 +180,7 @@ def _ext_authz(auth: Auth) -> Message:
             patterns=[protos.string_matcher.StringMatcher(exact=name) for name in credentials]
         ),
     )
-    if auth.verified_by == "envoy":
+    if auth.verified_by == "envoy" or auth.decision_cache.enabled:
         result.filter_enabled_metadata.CopyFrom(identity.unless_identified())
     return result
 

@@ -114,11 +114,13 @@ function envoy_on_request(handle)
     if clean ~= plain then handle:clearRouteCache() end
     if clean == nil then return end
   end
-  if identify then identify(handle, headers) end -- only with auth.verified_by: envoy
+  if recall and recall(handle, headers) then return end -- with auth.decision_cache
+  if identify then identify(handle, headers) end -- with auth.verified_by: envoy
 end
 
 -- Fields that an upstream's Connection names are for us alone (RFC 9110, section 7.6.1); Envoy drops only Connection.
 function envoy_on_response(handle)
+  if remember then remember(handle) end
   local headers = handle:headers()
   local named = headers:get("connection")
   if named == nil then return end

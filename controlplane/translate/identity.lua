@@ -1,44 +1,180 @@
 -- Identity without a call: where Envoy's jwt_authn verified a token and nothing else has to be asked, the caller is set
 -- here and ext_authz is skipped. Anything out of the ordinary, and every refusal, is left to the authz service, so this
 -- only ever says yes. PROVIDERS, TIERS and API_KEY_HEADER are written before this text by translate/identity.py.
+--
+-- Why the token's text is read again: jwt_authn's reader takes single quotes, trailing commas and the like, and what it
+-- hands on has lost nulls and how long a number was. What authz's strict reader would refuse must not pass here.
 
--- Values of the last character of a segment whose unused bits are zero (RFC 4648 section 3.5), by length modulo 4.
-local LAST = {[0] = "^[%w_-]$", [2] = "^[AQgw]$", [3] = "^[AEIMQUYcgkosw048]$"}
-local HEADER_FIELDS = {alg = true, typ = true, kid = true, cty = true}
-local MAX_TOKEN, MAX_SUBJECT = 8192, 256
+local byte, char, concat, find, lower, match, sub =
+  string.byte, string.char, table.concat, string.find, string.lower, string.match, string.sub
+local floor = math.floor
 
+local AUTHZ, VERIFIED = "envoy.filters.http.ext_authz", "envoy.filters.http.jwt_authn"
+local MAX_TOKEN, MAX_SUBJECT, MAX_KID = 8192, 256, 256
+local MAX_DEPTH, MAX_CONTAINERS, MAX_NUMBER = 8, 64, 15 -- less than authz takes: plain tokens have less
+local HEADER_FIELDS = {alg = true, typ = true, cty = true, kid = true, x5t = true, ["x5t#S256"] = true}
+local TYPES = {["jwt"] = true, ["at+jwt"] = true, ["application/jwt"] = true, ["application/at+jwt"] = true}
+
+-- Base64url (RFC 4648 section 5): the value of each character's code.
+local DIGIT = {}
+for value = 0, 63 do
+  DIGIT[byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", value + 1)] = value
+end
+
+-- The last character's unused bits are zero (section 3.5), and the length is possible.
 local function canonical(segment)
-  local last = LAST[#segment % 4]
-  return last ~= nil and string.find(string.sub(segment, -1), last) ~= nil
+  local rest = #segment % 4
+  return rest == 0 or rest == 2 and DIGIT[byte(segment, -1)] % 16 == 0 or rest == 3 and DIGIT[byte(segment, -1)] % 4 == 0
 end
 
--- The three segments of a bearer token that the strict reader of the authz service would read.
-local function well_formed(authorization)
-  if #authorization > MAX_TOKEN + 7 then return false end
-  local head, body, signature = string.match(authorization, "^[Bb][Ee][Aa][Rr][Ee][Rr] ([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")
-  return head ~= nil and canonical(head) and canonical(body) and canonical(signature)
-end
+local pieces = {}
 
-local function plain_header(header)
-  if type(header) ~= "table" then return false end
-  for name, value in pairs(header) do
-    if not HEADER_FIELDS[name] or type(value) ~= "string" then return false end
+-- Of text that is canonical, without a character that is none.
+local function decoded(segment)
+  local count, length = 0, #segment
+  for at = 1, length - 3, 4 do
+    local a, b, c, d = byte(segment, at, at + 3)
+    b, c = DIGIT[b], DIGIT[c]
+    count = count + 1
+    pieces[count] = char(DIGIT[a] * 4 + floor(b / 16), b % 16 * 16 + floor(c / 4), c % 4 * 64 + DIGIT[d])
   end
-  local kind = header.typ == nil and "jwt" or string.lower(header.typ)
-  return header.cty == nil and (kind == "jwt" or kind == "at+jwt")
+  local rest = length % 4
+  if rest > 0 then
+    local a, b, c = byte(segment, length - rest + 1, length)
+    b = DIGIT[b]
+    count = count + 1
+    pieces[count] = char(DIGIT[a] * 4 + floor(b / 16))
+    if rest == 3 then pieces[count] = pieces[count] .. char(b % 16 * 16 + floor(DIGIT[c] / 4)) end
+  end
+  return concat(pieces, "", 1, count)
+end
+
+-- A reader of plain JSON: printable ASCII without escapes, short numbers, no null, no name twice. What is not plain may
+-- still be right; then it is nil, and authz is asked.
+local PLAIN = '^"([^%c"\\\128-\255]*)"[ \t\r\n]*()'
+local value_at
+
+local function number_at(text, at)
+  local digits, after = match(text, "^(%-?%d+%.?%d*)[ \t\r\n]*()", at)
+  if digits == nil or #digits > MAX_NUMBER or find(digits, "^%-?0%d") or byte(digits, -1) == 46 then return nil end
+  return tonumber(digits), after
+end
+
+local function object_at(text, at, depth, budget)
+  local members = {}
+  at = match(text, "^{[ \t\r\n]*()", at)
+  if byte(text, at) == 125 then return members, match(text, "^}[ \t\r\n]*()", at) end
+  while true do
+    local name, value
+    name, at = match(text, PLAIN, at)
+    if name == nil or members[name] ~= nil then return nil end
+    at = match(text, "^:[ \t\r\n]*()", at)
+    if at == nil then return nil end
+    value, at = value_at(text, at, depth, budget)
+    if value == nil then return nil end
+    members[name] = value
+    local mark = byte(text, at)
+    if mark == 125 then return members, match(text, "^}[ \t\r\n]*()", at) end
+    if mark ~= 44 then return nil end
+    at = match(text, "^,[ \t\r\n]*()", at)
+  end
+end
+
+local function array_at(text, at, depth, budget)
+  local items, count = {}, 0
+  at = match(text, "^%[[ \t\r\n]*()", at)
+  if byte(text, at) == 93 then return items, match(text, "^%][ \t\r\n]*()", at) end
+  while true do
+    count = count + 1
+    items[count], at = value_at(text, at, depth, budget)
+    if items[count] == nil then return nil end
+    local mark = byte(text, at)
+    if mark == 93 then return items, match(text, "^%][ \t\r\n]*()", at) end
+    if mark ~= 44 then return nil end
+    at = match(text, "^,[ \t\r\n]*()", at)
+  end
+end
+
+-- The value and where the text goes on; nil where it is not plain.
+function value_at(text, at, depth, budget)
+  local mark = byte(text, at)
+  if mark == 34 then return match(text, PLAIN, at) end
+  if mark == 123 or mark == 91 then
+    budget.containers = budget.containers - 1
+    if depth == 0 or budget.containers == 0 then return nil end
+    if mark == 123 then return object_at(text, at, depth - 1, budget) end
+    return array_at(text, at, depth - 1, budget)
+  end
+  if mark == 116 or mark == 102 then
+    local word, after = match(text, "^(%a+)[ \t\r\n]*()", at)
+    if word == "true" or word == "false" then return word == "true", after end
+    return nil
+  end
+  return number_at(text, at)
+end
+
+local function plain_object(segment)
+  local text = decoded(segment)
+  local start = match(text, "^[ \t\r\n]*(){")
+  if start == nil then return nil end
+  local members, stop = value_at(text, start, MAX_DEPTH, {containers = MAX_CONTAINERS})
+  return stop == #text + 1 and members or nil
+end
+
+-- What text says never changes, so it is read once a worker: two generations, each of so many texts.
+local MAX_READ, MAX_REMEMBERED = 512, 2048
+local young, old, remembered = {}, {}, 0
+
+local function read(segment)
+  local known = young[segment]
+  if known ~= nil then return known end
+  known = old[segment]
+  if known == nil then known = plain_object(segment) or false end
+  if #segment <= MAX_REMEMBERED then
+    if remembered == MAX_READ then young, old, remembered = {}, young, 0 end
+    young[segment] = known
+    remembered = remembered + 1
+  end
+  return known
+end
+
+local function is_plain_header(header, provider)
+  for name in pairs(header) do
+    if not HEADER_FIELDS[name] then return false end
+  end
+  local kid = header.kid
+  if kid ~= nil and (type(kid) ~= "string" or #kid == 0 or #kid > MAX_KID) or kid == nil and provider.needs_kid then
+    return false
+  end
+  if provider.kids ~= nil and kid ~= nil and not provider.kids[kid] then return false end
+  if header.typ ~= nil and not (type(header.typ) == "string" and TYPES[lower(header.typ)]) then return false end
+  if header.cty ~= nil and not (type(header.cty) == "string" and lower(header.cty) == "jwt") then return false end
+  return type(header.alg) == "string" and provider.algorithms[header.alg] ~= nil
 end
 
 -- jwt_authn's own leeway cannot be 0 (it would mean 60 s), so the times are checked again.
-local function in_time(claims, leeway, now)
+local function is_in_time(claims, leeway, now)
   if type(claims.exp) ~= "number" or now >= claims.exp + leeway then return false end
   if claims.nbf ~= nil and (type(claims.nbf) ~= "number" or now < claims.nbf - leeway) then return false end
   return claims.iat == nil or type(claims.iat) == "number"
 end
 
+-- jwt_authn takes audiences for equal that differ in their scheme or a trailing slash; authz does not.
+local function is_for_us(audience, audiences)
+  if audiences == nil then return true end
+  if type(audience) ~= "table" then return type(audience) == "string" and audiences[audience] ~= nil end
+  local named, count = false, 0
+  for _, name in pairs(audience) do
+    if type(name) ~= "string" then return false end
+    named, count = named or audiences[name] ~= nil, count + 1
+  end
+  return named and count == #audience
+end
+
 local function subject_of(claims, provider)
   local subject = claims[provider.subject]
   if type(subject) ~= "string" or #subject == 0 or #subject > MAX_SUBJECT then return nil end
-  if not string.find(subject, "^[\33-\126][\32-\126]*$") or string.sub(subject, -1) == " " then return nil end
+  if byte(subject, 1) == 32 or byte(subject, -1) == 32 then return nil end
   return subject
 end
 
@@ -46,53 +182,70 @@ local function tier_of(claims, provider)
   local tier = claims[provider.tier]
   if tier == nil then return provider.default_tier end
   if type(tier) ~= "string" then return nil end
-  tier = string.lower(tier)
+  tier = lower(tier)
   return TIERS[tier] and tier or nil
 end
 
-local function allows(list, name)
-  return list == nil or string.find("," .. list .. ",", "," .. name .. ",", 1, true) ~= nil
+local function holds(list, name)
+  return find(list, "," .. name .. ",", 1, true) ~= nil
 end
 
-local function verified(handle, metadata, route)
-  local seen = metadata:get("envoy.filters.http.jwt_authn")
+-- Whether the claims make a caller whom this provider may vouch for, on this route.
+local function caller_of(claims, provider, settings, now)
+  if claims.iss ~= nil and type(claims.iss) ~= "string" or provider.issuer ~= nil and claims.iss ~= provider.issuer
+    or claims.jti ~= nil and (type(claims.jti) ~= "string" or settings:get("revoked_ids"))
+    or not is_in_time(claims, provider.leeway, now) or not is_for_us(claims.aud, provider.audiences) then
+    return nil
+  end
+  local revoked, providers, tiers = settings:get("revoked"), settings:get("providers"), settings:get("tiers")
+  if revoked ~= nil and holds(revoked, provider.name) or providers ~= nil and not holds(providers, provider.name) then
+    return nil
+  end
+  local subject, tier = subject_of(claims, provider), tier_of(claims, provider)
+  if subject == nil or tier == nil or tiers ~= nil and not holds(tiers, tier) then return nil end
+  return subject, tier
+end
+
+-- The provider whose key verified the token. jwt_authn reads it from Authorization alone, after `Bearer `, so it is the
+-- one whose text is read here.
+local function verified_by(metadata)
+  local seen = metadata:get(VERIFIED)
   if seen == nil then return nil end
-  local now = tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
-  for _, provider in ipairs(PROVIDERS) do
-    local claims = seen[provider.name]
-    if claims ~= nil and allows(route.providers, provider.name) and plain_header(seen[provider.name .. "/header"])
-      and in_time(claims, provider.leeway, now) and (claims.jti == nil or type(claims.jti) == "string") then
-      local subject, tier = subject_of(claims, provider), tier_of(claims, provider)
-      if subject ~= nil and tier ~= nil and allows(route.tiers, tier) then return provider.name, subject, tier end
-      return nil
-    end
+  for index = 1, #PROVIDERS do
+    if seen[PROVIDERS[index].name] ~= nil then return PROVIDERS[index] end
   end
   return nil
+end
+
+local function identify_token(handle, headers, settings, metadata, authorization)
+  local provider = verified_by(metadata)
+  if provider == nil or #authorization > MAX_TOKEN + 7 then return end
+  local head, body, signature = match(authorization, "^Bearer ([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")
+  if head == nil or not (canonical(head) and canonical(body) and canonical(signature)) then return end
+  local header, claims = read(head), read(body)
+  if not header or not claims or not is_plain_header(header, provider) then return end
+  local now = tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
+  local subject, tier = caller_of(claims, provider, settings, now)
+  if subject == nil then return end
+  headers:replace("x-user-id", subject)
+  headers:replace("x-user-tier", tier)
+  metadata:set(AUTHZ, "subject", subject)
+  metadata:set(AUTHZ, "tier", tier)
+  metadata:set(AUTHZ, "caller", provider.name .. "/" .. subject)
+  metadata:set("mgw", "identified", true)
 end
 
 local function identify(handle, headers)
   local settings = handle:metadata()
   local auth = settings:get("auth")
-  if auth == nil or settings:get("ask") then return end
-  if headers:get(API_KEY_HEADER) ~= nil then return end
+  if auth == nil or settings:get("ask") or headers:get(API_KEY_HEADER) ~= nil then return end
   local metadata = handle:streamInfo():dynamicMetadata()
   local authorization = headers:get("authorization")
-  if authorization == nil then
-    if auth == "optional" and settings:get("tiers") == nil then
-      metadata:set("envoy.filters.http.ext_authz", "tier", "anonymous")
-      metadata:set("mgw", "identified", true)
-    end
-    return
+  if authorization ~= nil then
+    identify_token(handle, headers, settings, metadata, authorization)
+  elseif auth == "optional" and settings:get("tiers") == nil then
+    metadata:set(AUTHZ, "tier", "anonymous")
+    metadata:set("mgw", "identified", true)
   end
-  if not well_formed(authorization) then return end
-  local route = {providers = settings:get("providers"), tiers = settings:get("tiers")}
-  local provider, subject, tier = verified(handle, metadata, route)
-  if provider == nil then return end
-  headers:replace("x-user-id", subject)
-  headers:replace("x-user-tier", tier)
-  metadata:set("envoy.filters.http.ext_authz", "subject", subject)
-  metadata:set("envoy.filters.http.ext_authz", "tier", tier)
-  metadata:set("envoy.filters.http.ext_authz", "caller", provider .. "/" .. subject)
-  metadata:set("mgw", "identified", true)
 end
 

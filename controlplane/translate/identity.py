@@ -7,7 +7,8 @@ scopes), and for every refusal, the authz service is asked as in the default mod
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -17,10 +18,14 @@ from google.protobuf.message import Message
 
 from controlplane import keysets, protos
 from controlplane.model import GatewayConfig, Provider, Route
+from controlplane.translate.lua import quoted
 
 JWT_AUTHN = "envoy.filters.http.jwt_authn"
 MAX_CACHED_TOKENS = 1000
 """Per Envoy worker and provider; Envoy's own default is 100."""
+MAX_KEYS_TRIED = 4
+MAX_DEAR_KEYS_TRIED: Mapping[str, int] = {"ES384": 2, "ES512": 1}
+"""authz tries so many keys for a token without a `kid`; Envoy would try all."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,32 @@ def jwt_authn(config: GatewayConfig, keys: EnvoyKeys) -> Message | None:
 def _sources(config: GatewayConfig, keys: EnvoyKeys) -> Iterator[tuple[Provider, protos.base.DataSource]]:
     """The providers that Envoy can verify, with their keys. Whose token it is must be beyond doubt."""
     alone = len(config.auth.providers) == 1
+    issuers = Counter(provider.issuer for provider in config.auth.providers)
     for provider in config.auth.providers:
-        source = _source(provider, keys) if alone or provider.issuer else None
+        source = _source(provider, keys) if alone or (provider.issuer and issuers[provider.issuer] == 1) else None
         if source is not None:
             yield provider, source
 
 
 def _source(provider: Provider, keys: EnvoyKeys) -> protos.base.DataSource | None:
-    if provider.name in keys.in_environment and provider.is_symmetric:
-        return protos.base.DataSource(environment_variable=variable(provider.name))
-    published = keysets.from_pem(provider.pem) if provider.pem else provider.jwks or keys.fetched.get(provider.name)
-    pinned = keysets.pinned(published, provider) if published else {"keys": []}
+    if provider.is_symmetric:
+        usable = provider.name in keys.in_environment and _is_fixed(provider)
+        return protos.base.DataSource(environment_variable=variable(provider.name)) if usable else None
+    pinned = _pinned(provider, keys)
     return protos.base.DataSource(inline_string=json.dumps(pinned, sort_keys=True)) if pinned["keys"] else None
+
+
+def _is_fixed(provider: Provider) -> bool:
+    """A file may change while Envoy runs, its environment cannot. With kids on some secrets only, Envoy would try more
+    of them than authz."""
+    kids = [entry.kid for entry in provider.secrets]
+    in_files = provider.secret_file or any(entry.secret_file for entry in provider.secrets)
+    return not in_files and (all(kids) or not any(kids))
+
+
+def _pinned(provider: Provider, keys: EnvoyKeys) -> Mapping[str, Any]:
+    published = keysets.from_pem(provider.pem) if provider.pem else provider.jwks or keys.fetched.get(provider.name)
+    return keysets.pinned(published, provider) if published else {"keys": []}
 
 
 def _provider(provider: Provider, source: protos.base.DataSource) -> protos.jwt_authn.JwtProvider:
@@ -81,10 +100,11 @@ def _provider(provider: Provider, source: protos.base.DataSource) -> protos.jwt_
         issuer=provider.issuer or "",
         audiences=provider.audiences,
         local_jwks=source,
+        # Named, so that Envoy does not look into the query as well: what it verifies is what identity.lua reads.
+        from_headers=[protos.jwt_authn.JwtHeader(name="Authorization", value_prefix="Bearer ")],
         forward=True,
         require_expiration=True,
-        payload_in_metadata=provider.name,
-        header_in_metadata=f"{provider.name}/header",
+        header_in_metadata=provider.name,  # the sign for identity.lua, which reads the claims itself
         clock_skew_seconds=max(1, provider.leeway_seconds),  # 0 would mean 60; identity.lua is exact
         jwt_cache_config=protos.jwt_authn.JwtCacheConfig(jwt_cache_size=MAX_CACHED_TOKENS),
     )
@@ -92,33 +112,46 @@ def _provider(provider: Provider, source: protos.base.DataSource) -> protos.jwt_
 
 def lua(config: GatewayConfig, keys: EnvoyKeys) -> str:
     """The script that takes over what jwt_authn found; empty where authz decides alone."""
-    names = {provider.name for provider, _ in _sources(config, keys)}
     if config.auth.verified_by != "envoy":
         return ""
-    providers = ", ".join(_lua_provider(each) for each in config.auth.providers if each.name in names)
-    tiers = ", ".join(f"[{_quoted(tier)}] = true" for tier in sorted(config.limits.tiers))
+    providers = ", ".join(_lua_provider(provider, keys) for provider, _ in _sources(config, keys))
     constants = (
         f"local PROVIDERS = {{{providers}}}\n"
-        f"local TIERS = {{{tiers}}}\n"
-        f"local API_KEY_HEADER = {_quoted(config.auth.api_key_header)}\n"
+        f"local TIERS = {_lua_set(config.limits.tiers)}\n"
+        f"local API_KEY_HEADER = {quoted(config.auth.api_key_header)}\n"
     )
     return constants + _identity_lua()
 
 
-def _lua_provider(provider: Provider) -> str:
+def _lua_provider(provider: Provider, keys: EnvoyKeys) -> str:
     values = {
-        "name": _quoted(provider.name),
-        "subject": _quoted(provider.claims.subject),
-        "tier": _quoted(provider.claims.tier),
-        "default_tier": _quoted(provider.default_tier),
+        "name": quoted(provider.name),
+        "subject": quoted(provider.claims.subject),
+        "tier": quoted(provider.claims.tier),
+        "default_tier": quoted(provider.default_tier),
         "leeway": str(provider.leeway_seconds),
+        # Of its environment, Envoy may know more than the document still says.
+        "algorithms": _lua_set(provider.algorithms),
     }
+    if provider.issuer:
+        values["issuer"] = quoted(provider.issuer)
+    if provider.audiences:
+        values["audiences"] = _lua_set(provider.audiences)
+    kids = [entry.kid for entry in provider.secrets if entry.kid]
+    if kids:
+        values["kids"] = _lua_set(kids)
+    if kids or _has_many_keys(provider, keys):
+        values["needs_kid"] = "true"
     return "{" + ", ".join(f"{name} = {value}" for name, value in values.items()) + "}"
 
 
-def _quoted(text: str) -> str:
-    """A Lua string of these bytes, whatever they are."""
-    return '"' + "".join(f"\\{byte:03d}" for byte in text.encode()) + '"'
+def _has_many_keys(provider: Provider, keys: EnvoyKeys) -> bool:
+    most = min(MAX_DEAR_KEYS_TRIED.get(algorithm, MAX_KEYS_TRIED) for algorithm in provider.algorithms)
+    return len(provider.secrets) > most or (not provider.is_symmetric and len(_pinned(provider, keys)["keys"]) > most)
+
+
+def _lua_set(texts: Iterable[str]) -> str:
+    return "{" + ", ".join(f"[{quoted(text)}] = true" for text in sorted(set(texts))) + "}"
 
 
 @cache
@@ -130,13 +163,22 @@ def route_settings(route: Route, config: GatewayConfig) -> dict[str, object]:
     """What identity.lua is told of a route: by route, not by script, so that a change moves no listener."""
     revocations = config.auth.revocations
     settings: dict[str, object] = {"auth": route.auth}
-    if route.scopes or route.claims or revocations.jti or revocations.subjects:
+    if route.scopes or route.claims:
         settings["ask"] = True  # only authz knows
+    if revocations.jti:
+        settings["revoked_ids"] = True
+    if revocations.subjects:
+        settings["revoked"] = _listed({revoked.provider for revoked in revocations.subjects})
     if route.tiers:
-        settings["tiers"] = ",".join(route.tiers)
+        settings["tiers"] = _listed(route.tiers)
     if route.providers:
-        settings["providers"] = ",".join(route.providers)
+        settings["providers"] = _listed(route.providers)
     return settings
+
+
+def _listed(names: Iterable[str]) -> str:
+    """With a comma on both sides of every name, to be found by."""
+    return "," + ",".join(sorted(set(names))) + ","
 
 
 def unless_identified() -> protos.metadata_matcher.MetadataMatcher:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from controlplane.model import GatewayConfig, Limit, Provider, Route
 
 
 def authz_policy(config: GatewayConfig) -> dict[str, object]:
     """Whom to believe. Secrets are named by where they are, never by what they are."""
     auth = config.auth
-    return {
+    policy: dict[str, object] = {
         "tiers": sorted(config.limits.tiers),
         "providers": [_provider(provider) for provider in auth.providers],
         "api_key_header": auth.api_key_header,
@@ -18,6 +21,12 @@ def authz_policy(config: GatewayConfig) -> dict[str, object]:
             "subjects": [revoked.model_dump() for revoked in auth.revocations.subjects],
         },
     }
+    return policy | {"epoch": _digest(policy)}
+
+
+def _digest(value: object) -> str:
+    """A short name for a value: equal for equal values, on every replica."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _provider(provider: Provider) -> dict[str, object]:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import ceiling, filters, identity
+from controlplane.translate import ceiling, decisions, filters, identity
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -40,7 +40,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     host.routes.extend(routes(config))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
     host.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(ceiling.policy(config.limits))
-    host.virtual_clusters.append(_ai_agents())
+    host.virtual_clusters.extend(_ai_agents())
     return protos.route.RouteConfiguration(
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
@@ -49,10 +49,11 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     )
 
 
-def _ai_agents() -> protos.route_components.VirtualCluster:
-    """Counts what agents ask: Envoy's metric `vhost.gateway.vcluster.ai_agent.upstream_rq`."""
-    pattern = protos.route_components.HeaderMatcher(name="x-ai-agent", present_match=True)
-    return protos.route_components.VirtualCluster(name="ai_agent", headers=[pattern])
+def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:
+    """Counts what agents ask: Envoy's metric `vhost.gateway.vcluster.ai_agent.upstream_rq`. Either header will do."""
+    for header in ("x-ai-agent", "ai-agent-id"):
+        pattern = protos.route_components.HeaderMatcher(name=header, present_match=True)
+        yield protos.route_components.VirtualCluster(name="ai_agent", headers=[pattern])
 
 
 def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
@@ -60,11 +61,12 @@ def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[_refused_by_front_door()]))
     yield from _health_routes()
     services = {service.name: service for service in config.services}
+    epoch = decisions.epoch(config)
     ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
     for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
         members = sorted(group, key=lambda route: route.name)
         for route in members:
-            yield _forward(route, services[route.service], config)
+            yield _forward(route, services[route.service], config, epoch)
         yield _refuse_method(members[0].match.path, path, _allowed(members))
     yield _refusal(Refusal.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
 
@@ -107,7 +109,7 @@ def _allowed(members: Sequence[Route]) -> str:
     return ", ".join(_methods([method for route in members for method in route.match.methods]))
 
 
-def _forward(route: Route, service: Service, config: GatewayConfig) -> protos.route_components.Route:
+def _forward(route: Route, service: Service, config: GatewayConfig, epoch: str) -> protos.route_components.Route:
     match = _matcher(route.match.path)
     match.headers.append(_method_matcher(route.match.methods))
     result = protos.route_components.Route(
@@ -120,14 +122,24 @@ def _forward(route: Route, service: Service, config: GatewayConfig) -> protos.ro
         ),
         metadata=_metadata(service),
     )
-    if config.auth.verified_by == "envoy" and route.auth != "none":
-        result.metadata.filter_metadata[filters.FRONT].CopyFrom(protos.struct(identity.route_settings(route, config)))
+    if settings := _front_settings(route, config, epoch):
+        result.metadata.filter_metadata[filters.FRONT].CopyFrom(protos.struct(settings))
     if route.max_request_bytes is not None:
         result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
         filters.no_authz() if route.auth == "none" else filters.authz_policy(authz_context(route))
     )
     return result
+
+
+def _front_settings(route: Route, config: GatewayConfig, epoch: str) -> dict[str, object]:
+    """What the front door's script is told: by route, so that a change needs no new listener."""
+    if route.auth == "none":
+        return {}
+    settings = decisions.route_settings(config, authz_context(route), epoch)
+    if config.auth.verified_by == "envoy":
+        settings |= identity.route_settings(route, config)
+    return settings
 
 
 def authz_context(route: Route) -> dict[str, str]:
