@@ -58,7 +58,9 @@ class Authz:
         stop = stop_signal()
         log.info("authz.starting", settings=self._masked)
         server = AuthorizationServer(self._enforcement, self._metrics.decisions)
-        serving = Serving(settings.listen, [server.handler()], SERVICE)
+        serving = Serving(
+            settings.listen, [server.handler()], SERVICE, settings.transport, {f"/{SERVICE}/Check": server.check_now}
+        )
         await serving.start()
         tasks: list[asyncio.Task[None]] = []
         try:

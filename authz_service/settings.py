@@ -27,6 +27,7 @@ class Settings(BaseModel):
     state_dir: Path | None = None
     policy_file: Path | None = None
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = "info"
+    transport: Literal["native", "grpcio"] = "native"
     drain_seconds: float = 10.0
     is_secretless: bool = False
 
@@ -52,6 +53,7 @@ VARIABLES: Mapping[str, str] = {
     "MGW_NODE_ID": "node_id",
     "MGW_STATE_DIR": "state_dir",
     "MGW_POLICY_FILE": "policy_file",
+    "MGW_TRANSPORT": "transport",
     "LOG_LEVEL": "log_level",
     "AUTHZ_DRAIN_SECONDS": "drain_seconds",
     "AUTHZ_SECRETLESS": "is_secretless",

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from controlplane import envoy, log, metrics
 from controlplane.breakers import EJECTED, MEMBERS, BreakerBoard
+from controlplane.callers import CallerLimits
 from controlplane.errors import ConfigRefused, ControlPlaneError, EnvoyUnavailable
 from controlplane.health import HealthChecker
 from controlplane.keyfetch import KeySetFetcher
@@ -57,7 +58,7 @@ def main() -> int:
         for problem in error.problems:
             print(problem.at(str(settings.config)), file=sys.stderr)  # noqa: T201
         return 1
-    except (ControlPlaneError, OSError, RuntimeError) as error:
+    except (ControlPlaneError, OSError, RuntimeError, UnicodeDecodeError) as error:
         print(f"the control plane cannot start: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -69,12 +70,13 @@ async def _run(settings: Settings) -> None:
     await server.start(str(settings.xds_listen))
     publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
     probes, service_probe = _dependency_probes(settings), ServiceProbe()
+    callers = CallerLimits(settings.ratelimit_addresses)
     checker = HealthChecker(service_probe, probes)
     try:
         importing = asyncio.create_task(asyncio.to_thread(_import_api))  # while Envoy judges the document
         await publisher.publish(_first_change(settings))
         await importing
-        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, breakers))
+        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, breakers, callers))
         gc.collect()
         gc.freeze()  # what lives now lives for ever: the collector need not look at it again
         fetching = asyncio.create_task(KeySetFetcher(_config_of(publisher), publisher.use_key_sets).run())
@@ -87,6 +89,7 @@ async def _run(settings: Settings) -> None:
         for probe in probes.values():
             await probe.close()
         await service_probe.close()
+        await callers.close()
 
 
 def _config_of(publisher: Publisher) -> Callable[[], GatewayConfig | None]:
@@ -127,6 +130,7 @@ async def _serve_api(
     registry: NodeRegistry,
     checker: HealthChecker,
     breakers: BreakerBoard,
+    callers: CallerLimits,
 ) -> None:
     import uvicorn
 
@@ -137,7 +141,7 @@ async def _serve_api(
     for secret, role in ((settings.api_token_editor, Role.EDITOR), (settings.api_token_viewer, Role.VIEWER)):
         if secret is not None:
             tokens[secret.get_secret_value()] = role
-    app = create_app(publisher, registry, checker, breakers, Operators(tokens))
+    app = create_app(publisher, registry, checker, breakers, Operators(tokens), callers)
     config = uvicorn.Config(
         app,
         host=settings.api_listen.host,

@@ -63,9 +63,12 @@ async def _run(binary: Path, path: Path) -> tuple[int, str]:
     return process.returncode or 0, output.decode(errors="replace")
 
 
+_ABOUT_OUR_FILE = r"(error )?initializing config(uration)? '.*?bootstrap\.json':?|/\S*bootstrap\.json"
+
+
 def _words(output: str) -> str:
     """The message without log prefixes, binary noise and our temporary path."""
-    lines = [re.sub(r"^(\[[^\]]*\])+\s*", "", line).strip() for line in output.splitlines()]
+    lines = [re.sub(r"^(\[[^\]]*\]\s*)+", "", line).strip() for line in output.splitlines()]
     text = " ".join(line for line in dict.fromkeys(lines) if line)
-    text = re.sub(r"initializing config '.*?bootstrap\.json'|/\S*bootstrap\.json", "", text, flags=re.S)
+    text = re.sub(_ABOUT_OUR_FILE, "", text, flags=re.S)
     return re.sub(r"\s+", " ", text).strip()[:2000]

@@ -4,6 +4,8 @@ ControlPlaneError
 ├── ConfigRefused          the operator's document has problems (all of them, with places)
 ├── RevisionConflict       somebody else wrote in between
 ├── TranslationInconsistent  our fault: the snapshot does not hold together
+├── LimitsRefused          the rate-limit service says that an operation on a caller does not fit
+├── LimitsUnavailable      no rate-limit service, or no store behind it, answers
 └── EnvoyUnavailable       the Envoy binary that judges configurations cannot be run
 """
 
@@ -59,3 +61,11 @@ class TranslationInconsistent(ControlPlaneError):
 
 class EnvoyUnavailable(ControlPlaneError):
     """No Envoy binary was found, or it could not be run."""
+
+
+class LimitsRefused(ControlPlaneError):
+    """What was asked of a caller's counters does not fit; the message says what."""
+
+
+class LimitsUnavailable(ControlPlaneError):
+    """A caller's counters cannot be reached now."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from controlplane.model import Provider
+if TYPE_CHECKING:
+    from controlplane.model import Provider
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 MAX_KEYS = 200
 CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+
+
+def references_digest(references: Sequence[tuple[str | None, str | None]]) -> str:
+    """A short name for where a provider's secrets are: pairs of kid and `${NAME}`."""
+    return hashlib.sha256(json.dumps(references).encode()).hexdigest()[:16]
 
 
 def from_pem(pem: str) -> Mapping[str, Any]:

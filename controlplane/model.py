@@ -231,13 +231,36 @@ class Limit(Model):
     burst: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
+class RuleLimit(Limit):
+    """The numbers of a rule beside the tiers. A shadow only counts, and reports what it would have refused."""
+
+    shadow: bool = False
+    counter: Name | None = None
+    """The name it counts under, if not its own: what was spent then stays spent when the rule is renamed."""
+
+
+class GlobalLimit(RuleLimit):
+    """A rule that all callers share: on a service's routes, on the routes named, or on every route."""
+
+    name: Name
+    service: Name | None = None
+    routes: list[Name] = []
+
+    @model_validator(mode="after")
+    def one_place(self) -> GlobalLimit:
+        if self.service is not None and self.routes:
+            raise ValueError("give either a service or routes; neither means every route")
+        return self
+
+
 class Limits(Model):
     """How much each tier may ask, and what holds while the store does not answer."""
 
-    enforced_by: Literal["ratelimit_service"] = "ratelimit_service"
+    enforced_by: Literal["ratelimit_service", "envoy"] = "ratelimit_service"
     anonymous_key: Literal["client_ip", "shared"] = "client_ip"
     on_store_failure: StoreFailure = "share"
     tiers: dict[Name, Limit]
+    shared: Annotated[list[GlobalLimit], Field(alias="global")] = []
 
 
 class Cors(Model):
@@ -322,8 +345,10 @@ class Route(Model):
     timeout_seconds: Seconds | None = None
     max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
     cost: Annotated[int, Field(ge=1, le=10_000)] = 1
-    limits: Limit | None = None
-    tier_limits: dict[Name, Limit] = {}
+    cost_from_response_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """A header of the upstream's answer that holds a whole number: charged then, beside `cost`."""
+    limits: RuleLimit | None = None
+    tier_limits: dict[Name, RuleLimit] = {}
     on_store_failure: StoreFailure | None = None
 
 

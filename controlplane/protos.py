@@ -21,6 +21,7 @@ from envoy_api.envoy.config.core.v3 import base_pb2 as base
 from envoy_api.envoy.config.core.v3 import config_source_pb2 as config_source
 from envoy_api.envoy.config.core.v3 import extension_pb2 as extension
 from envoy_api.envoy.config.core.v3 import grpc_service_pb2 as grpc_service
+from envoy_api.envoy.config.core.v3 import health_check_pb2 as health_check
 from envoy_api.envoy.config.core.v3 import protocol_pb2 as protocol
 from envoy_api.envoy.config.core.v3 import substitution_format_string_pb2 as substitution
 from envoy_api.envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_components
@@ -32,6 +33,7 @@ from envoy_api.envoy.config.route.v3 import route_components_pb2 as route_compon
 from envoy_api.envoy.config.route.v3 import route_pb2 as route
 from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream_logger
 from envoy_api.envoy.extensions.common.ratelimit.v3 import ratelimit_pb2 as local_ratelimit_descriptor
+from envoy_api.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as filter_state_value
 from envoy_api.envoy.extensions.filters.http.body_size_limit.v3 import body_size_limit_pb2 as body_size_limit
 from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buffer_filter
 from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
@@ -40,14 +42,17 @@ from envoy_api.envoy.extensions.filters.http.header_mutation.v3 import header_mu
 from envoy_api.envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy_api.envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local_ratelimit
 from envoy_api.envoy.extensions.filters.http.lua.v3 import lua_pb2 as lua_filter
+from envoy_api.envoy.extensions.filters.http.rate_limit_quota.v3 import rate_limit_quota_pb2 as rate_limit_quota
 from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
 from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
+from envoy_api.envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as set_filter_state
 from envoy_api.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
 from envoy_api.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     header_mutation_pb2 as early_header_mutation,
 )
+from envoy_api.envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2 as network_inputs
 from envoy_api.envoy.extensions.request_id.uuid.v3 import uuid_pb2 as uuid_request_id
 from envoy_api.envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
 from envoy_api.envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
@@ -61,8 +66,11 @@ from envoy_api.envoy.type.matcher.v3 import value_pb2 as value_matcher
 from envoy_api.envoy.type.metadata.v3 import metadata_pb2 as metadata_key
 from envoy_api.envoy.type.v3 import http_status_pb2 as http_status
 from envoy_api.envoy.type.v3 import percent_pb2 as percent
+from envoy_api.envoy.type.v3 import ratelimit_strategy_pb2 as ratelimit_strategy
 from envoy_api.envoy.type.v3 import token_bucket_pb2 as token_bucket
 from envoy_api.io.prometheus.client import metrics_pb2 as prometheus_metrics
+from envoy_api.xds.core.v3 import extension_pb2 as xds_extension
+from envoy_api.xds.type.matcher.v3 import matcher_pb2 as xds_matcher
 from envoy_api.xds.type.v3 import typed_struct_pb2 as typed_struct
 
 __all__ = [
@@ -86,9 +94,11 @@ __all__ = [
     "endpoint_components",
     "ext_authz",
     "extension",
+    "filter_state_value",
     "grpc_service",
     "hcm",
     "header_mutation",
+    "health_check",
     "http_protocol_options",
     "http_status",
     "jwt_authn",
@@ -103,11 +113,14 @@ __all__ = [
     "metadata_matcher",
     "metrics_service",
     "mutation_rules",
+    "network_inputs",
     "outlier_detection",
     "percent",
     "prometheus_metrics",
     "protocol",
+    "rate_limit_quota",
     "ratelimit_filter",
+    "ratelimit_strategy",
     "regex_matcher",
     "require_upb",
     "rls_config",
@@ -115,6 +128,7 @@ __all__ = [
     "route_components",
     "router_filter",
     "runtime_uint32",
+    "set_filter_state",
     "stream_logger",
     "string_matcher",
     "struct",
@@ -127,6 +141,8 @@ __all__ = [
     "uint64",
     "uuid_request_id",
     "value_matcher",
+    "xds_extension",
+    "xds_matcher",
 ]
 
 Any = any_pb2.Any

@@ -16,7 +16,7 @@ from controlplane import document
 from controlplane.document import Document, Path
 from controlplane.errors import ConfigRefused
 from controlplane.keysets import from_pem, pinned
-from controlplane.model import GatewayConfig
+from controlplane.model import GatewayConfig, GlobalLimit, Limit, Route, RuleLimit
 
 Finding = tuple[Path, str]
 Rule = Callable[[GatewayConfig], Iterator[Finding]]
@@ -82,8 +82,13 @@ def _without(values: Any, details: Iterable[Any]) -> Any:
                 name = rest["services"][index].get("name", f"unfit-{index}")
                 rest["services"][index] = {"name": name, "endpoints": [{"url": "http://192.0.2.1:1"}]}
             case ("limits", "tiers", str(tier), *_):
-                rest["limits"]["tiers"][tier] = {"rps": 1, "rpm": 1, "burst": 1}
+                rest["limits"]["tiers"][tier] = _HARMLESS_LIMIT
+            case ("limits", "global", int(index), *_):
+                rest["limits"]["global"][index] = {"name": f"unfit-{index}"} | _HARMLESS_LIMIT
     return rest
+
+
+_HARMLESS_LIMIT = {"rps": 1_000_000, "rpm": 1_000_000, "burst": 1_000_000}
 
 
 def _harmless_route(route: Any, index: int, values: Any) -> dict[str, Any]:
@@ -108,6 +113,7 @@ def names_are_unique(config: GatewayConfig) -> Iterator[Finding]:
         (("routes",), [route.name for route in config.routes]),
         (("auth", "providers"), [provider.name for provider in config.auth.providers]),
         (("auth", "api_keys"), [key.name for key in config.auth.api_keys]),
+        (("limits", "global"), [rule.name for rule in config.limits.shared]),
     )
     for path, names in lists:
         seen: set[str] = set()
@@ -201,6 +207,75 @@ def keys_can_be_read(config: GatewayConfig) -> Iterator[Finding]:
             )
 
 
+def quotas_count_requests(config: GatewayConfig) -> Iterator[Finding]:
+    """Envoy's quota filter takes one token a request, whatever the route."""
+    for index, route in enumerate(config.routes):
+        if config.limits.enforced_by == "envoy" and route.cost != 1:
+            yield ("routes", index, "cost"), "a cost needs limits.enforced_by: ratelimit_service"
+
+
+def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Finding]:
+    """A bucket inside Envoy is one caller's, and is asked before the answer."""
+    if config.limits.enforced_by != "envoy":
+        return
+    if config.limits.shared:
+        yield ("limits", "global"), "rules that callers share need limits.enforced_by: ratelimit_service"
+    for index, route in enumerate(config.routes):
+        if route.cost_from_response_header:
+            yield ("routes", index, "cost_from_response_header"), "needs limits.enforced_by: ratelimit_service"
+        own: list[tuple[Path, RuleLimit]] = [(("routes", index, "limits"), route.limits)] if route.limits else []
+        own += [(("routes", index, "tier_limits", tier), limit) for tier, limit in route.tier_limits.items()]
+        for path, limit in own:
+            if limit.shadow or limit.counter:
+                yield path, "shadow and counter need limits.enforced_by: ratelimit_service"
+
+
+def shared_rules_are_somewhere(config: GatewayConfig) -> Iterator[Finding]:
+    services = {service.name for service in config.services}
+    routes = {route.name for route in config.routes}
+    counters: dict[str, str] = {}
+    for index, rule in enumerate(config.limits.shared):
+        if rule.service is not None and rule.service not in services:
+            yield ("limits", "global", index, "service"), f"no service named {rule.service!r}"
+        for position, name in enumerate(rule.routes):
+            if name not in routes:
+                yield ("limits", "global", index, "routes", position), f"no route named {name!r}"
+        other = counters.setdefault(rule.counter or rule.name, rule.name)
+        if other != rule.name:
+            yield ("limits", "global", index, "counter"), f"rule {other!r} counts there"
+
+
+def costs_can_be_paid(config: GatewayConfig) -> Iterator[Finding]:
+    """A cost over a whole limit would refuse every request, and tell each to come back."""
+    for index, route in enumerate(config.routes):
+        for where, limit in _charged(route, config):
+            if route.cost > min(limit.burst, limit.rpm):
+                most = f"burst {limit.burst}" if limit.burst <= limit.rpm else f"rpm {limit.rpm}"
+                yield ("routes", index, "cost"), f"{route.cost} is more than {where} ever has ({most}): none could pass"
+
+
+def _charged(route: Route, config: GatewayConfig) -> Iterator[tuple[str, Limit]]:
+    """The limits that may refuse the route's requests, with their places."""
+    limits = config.limits
+    everyone = ["anonymous"] if route.auth == "none" else route.tiers or list(limits.tiers)
+    tiers = [tier for tier in everyone if tier in limits.tiers and (route.auth != "required" or tier != "anonymous")]
+    for tier in tiers:
+        own = route.tier_limits.get(tier) or route.limits
+        if own is None or own.shadow:
+            yield f"tier {tier!r}", limits.tiers[tier]
+        elif tier in route.tier_limits:
+            yield f"tier {tier!r} on this route", own
+    if route.limits and not route.limits.shadow and set(tiers) - route.tier_limits.keys():
+        yield "the route itself", route.limits
+    for rule in limits.shared:
+        if not rule.shadow and (rule.service == route.service or route.name in rule.routes or _is_everywhere(rule)):
+            yield f"the global rule {rule.name!r}", rule
+
+
+def _is_everywhere(rule: GlobalLimit) -> bool:
+    return rule.service is None and not rule.routes
+
+
 def conditions_need_a_caller(config: GatewayConfig) -> Iterator[Finding]:
     for index, route in enumerate(config.routes):
         asked = [key for key in ("tiers", "scopes", "claims", "providers") if getattr(route, key)]
@@ -260,6 +335,10 @@ RULES: tuple[Rule, ...] = (
     tiers_are_known,
     providers_are_known,
     keys_can_be_read,
+    quotas_count_requests,
+    quotas_know_tiers_and_routes_alone,
+    shared_rules_are_somewhere,
+    costs_can_be_paid,
     conditions_need_a_caller,
     an_endpoint_list_speaks_one_scheme,
     any_origin_gets_no_credentials,

@@ -20,7 +20,10 @@ from .errors import PolicyRefused, StartRefused
 from .limiter import Limiter
 from .log import configure_log
 from .metrics import Metrics
+from .operations import Operations
+from .operator import OperatorServer
 from .policy import read_policy
+from .quotaserver import QuotaServer
 from .server import SERVICE, RateLimitServer
 from .serving import Serving, serve_metrics, stop_signal
 from .settings import Settings, read_settings
@@ -51,7 +54,10 @@ class Ratelimit:
         self._settings = settings
         self._metrics = Metrics()
         self._server = RateLimitServer(self._metrics)
-        self._serving = Serving(settings.listen, [self._server.handler()], [SERVICE])
+        self._operator = OperatorServer(self._server, self._metrics)
+        self._quotas = QuotaServer(self._metrics)
+        handlers = [self._server.handler(), self._operator.handler(), self._quotas.handler()]
+        self._serving = Serving(settings.listen, handlers, [SERVICE], settings.transport)
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -68,6 +74,7 @@ class Ratelimit:
             client = self._take_first_policy()
             if client is not None:
                 self._start(client.run())
+            self._start(self._quotas.run())
             self._start(self._announce(metrics))
             await self._stop.wait()
             log.info("ratelimit.draining")
@@ -88,12 +95,14 @@ class Ratelimit:
         if settings.redis_url == "none":
             await self._serving.set_store(True)
             self._metrics.store_up.set(1)
+            self._operator.operations = Operations(local)
             return Limiter(local, None, self._metrics)
         from .counters.cluster import open_counters  # redis-py takes a tenth of a second; the port is open by now
 
         watch = StoreWatch(self._metrics, self._serving.set_store)
         counters = open_counters(settings.redis_url, watch, local, settings.store_timeout_seconds)
         self._start(counters.run())
+        self._operator.operations = Operations(counters)
         return Limiter(counters, local, self._metrics)
 
     def _take_first_policy(self) -> AdsClient | None:
@@ -117,10 +126,12 @@ class Ratelimit:
 
     def _on_policy(self, document: Mapping[str, Any]) -> str | None:
         try:
-            self._server.plan = read_policy(document)
+            plan = read_policy(document)
         except PolicyRefused as refusal:
             self._metrics.policy_refused.inc()
             return str(refusal)
+        self._server.plan = plan
+        self._quotas.adopt(plan)
         self._metrics.policy_accepted.inc()
         self._ready.set()
         return None

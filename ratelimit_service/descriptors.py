@@ -12,6 +12,8 @@ DOMAIN = "mgw"
 ANONYMOUS = "anonymous"
 NOBODY = "-"
 """What the entry `caller` says for an anonymous caller."""
+LATE = ("charge", "late")
+"""The entry of a descriptor whose hits are known only after the answer."""
 TAG_LENGTH = 22
 
 
@@ -23,13 +25,18 @@ class Question(NamedTuple):
     caller: str
     remote_address: str
     hits: int
+    is_late: bool = False
+    """The request has been answered: nothing is asked, the hits are told."""
 
 
 def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | None:
     """The question that a descriptor asks; None if it is not of our shape."""
     found = dict(entries)
+    is_late = found.get(LATE[0]) == LATE[1]
     try:
-        question = Question(found["route"], found["tier"], found["caller"], found.get("remote_address", ""), hits)
+        question = Question(
+            found["route"], found["tier"], found["caller"], found.get("remote_address", ""), hits, is_late
+        )
     except KeyError:
         return None
     return question if question.caller and (question.caller != NOBODY or question.remote_address) else None
@@ -42,6 +49,11 @@ def caller_tag(question: Question, anonymous_key: str) -> str:
     if anonymous_key == "shared":
         return _tag("shared", "")
     return _tag("address", question.remote_address)
+
+
+def shared_tag(name: str) -> str:
+    """Stands, in a caller's place, for all callers together under the rule of this name."""
+    return _tag("global", name)
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 RatelimitError
 ├── CountersUnavailable   the store could not count: decide without it
 ├── PolicyRefused         the policy cannot be used: the last good one stays
+├── OperationRefused      what the operator asked of a caller's counters does not fit
 └── StartRefused          the process must stop and say what to do
 """
 
@@ -17,6 +18,10 @@ class CountersUnavailable(RatelimitError):
 
 class PolicyRefused(RatelimitError):
     """The policy cannot be used; the message is for the operator."""
+
+
+class OperationRefused(RatelimitError):
+    """The operator's request does not fit; the message is for the operator."""
 
 
 class StartRefused(RatelimitError):

@@ -9,7 +9,7 @@ from .counters.base import Counters
 from .counters.memory import MemoryCounters, wall_clock_us
 from .descriptors import Question, caller_tag
 from .errors import CountersUnavailable
-from .limits import MAX_COST, MINUTE, SECOND_US, Charge, Verdict, judge
+from .limits import MAX_COST, MINUTE, SECOND_US, Charge, Verdict, judge, shadow_refusals
 from .policy import OnStoreFailure, Plan
 
 EXACT = "exact"
@@ -24,6 +24,8 @@ class Decision(NamedTuple):
 
     verdict: Verdict | None
     mode: str
+    shadows: Sequence[Verdict] = ()
+    """What shadow rules would have refused."""
 
 
 UNLIMITED = Decision(None, EXACT)
@@ -54,16 +56,17 @@ class Limiter:
             return self._without_store(charges, plan, failure_mode(questions, plan))
         if self._local is not None:
             self._local.observe(charges, now_us, readings)
-        return Decision(judge(now_us, charges, readings), EXACT)
+        return Decision(judge(now_us, charges, readings), EXACT, shadow_refusals(now_us, charges, readings))
 
     def _without_store(self, charges: Sequence[Charge], plan: Plan, mode: OnStoreFailure) -> Decision:
         self._watcher.degraded(mode)
-        if mode == "closed" or self._local is None:
-            return Decision(refuse_briefly(charges[0], wall_clock_us()), mode)
         if mode == "open":
             return Decision(None, mode)
+        if mode == "closed" or self._local is None:
+            first = next((charge for charge in charges if charge.can_refuse), None)
+            return Decision(None if first is None else refuse_briefly(first, wall_clock_us()), mode)
         now_us, readings = self._local.decide_share(charges, plan.replicas)
-        return Decision(judge(now_us, charges, readings), mode)
+        return Decision(judge(now_us, charges, readings), mode, shadow_refusals(now_us, charges, readings))
 
 
 def charges_for(questions: Sequence[Question], plan: Plan) -> list[Charge]:
@@ -71,12 +74,15 @@ def charges_for(questions: Sequence[Question], plan: Plan) -> list[Charge]:
     charges: dict[str, Charge] = {}
     for question in questions:
         route = plan.route(question.route)
-        cost = min(route.cost * question.hits, MAX_COST)
-        charge = Charge(caller_tag(question, plan.anonymous_key), route.rule(question.tier), cost)
-        earlier = charges.get(charge.key)
-        if earlier is not None:
-            charge = charge._replace(cost=min(cost + earlier.cost, MAX_COST))
-        charges[charge.key] = charge
+        cost = min(question.hits if question.is_late else route.cost * question.hits, MAX_COST)
+        tag = caller_tag(question, plan.anonymous_key)
+        for rule in route.rules(question.tier):
+            charge = Charge(rule.shared_tag or tag, rule, cost, question.is_late)
+            earlier = charges.get(charge.key)
+            if earlier is not None:
+                together = min(cost + earlier.cost, MAX_COST)
+                charge = charge._replace(cost=together, is_late=question.is_late and earlier.is_late)
+            charges[charge.key] = charge
     return [charge for charge in charges.values() if charge.cost]
 
 

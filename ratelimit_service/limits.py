@@ -7,7 +7,8 @@ below 2^53: Lua's doubles and Python's integers then give the same answer, alway
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 SECOND_US = 1_000_000
@@ -38,24 +39,49 @@ class Limit:
         object.__setattr__(self, "refill", max(1, round(self.rps * TOKEN / SECOND_US)))
 
 
+@lru_cache(maxsize=1024)
+def limit_of(refill: int, rpm: int, burst: int) -> Limit:
+    """The limit that has this refill, as a store gives it back."""
+    return Limit(refill * SECOND_US / TOKEN, rpm, burst)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A named limit. The name, with the caller, is the counter's identity: numbers may change, what was spent stays."""
 
     name: str
     limit: Limit
+    is_shadow: bool = False
+    """It counts and tells what it would refuse; it refuses nothing."""
+    shared_tag: str = ""
+    """For a rule that all callers share: stands in the caller's place."""
 
 
 class Charge(NamedTuple):
-    """What one descriptor asks: take `cost` from the caller's counter. `tag` stands for the caller."""
+    """What one descriptor asks: take `cost` from the caller's counter. `tag` stands for the caller.
+
+    A late charge comes after the answer: nothing is left to refuse, so it takes the cost or whatever remains.
+    """
 
     tag: str
     rule: Rule
     cost: int
+    is_late: bool = False
+
+    @property
+    def can_refuse(self) -> bool:
+        return not (self.rule.is_shadow or self.is_late)
 
     @property
     def key(self) -> str:
         return self.tag + self.rule.name
+
+
+class Override(NamedTuple):
+    """Numbers that an operator gave one counter, in the rule's place until a moment of the store's clock."""
+
+    limit: Limit
+    until_us: int
 
 
 class Reading(NamedTuple):
@@ -66,10 +92,16 @@ class Reading(NamedTuple):
     level: int
     burst_wait_us: int
     minute_wait_us: int
+    override: Override | None = None
+    """The override in force, if there is one."""
 
     @property
     def passes(self) -> bool:
         return self.burst_wait_us == 0 and self.minute_wait_us == 0
+
+    def limit(self, rule: Rule) -> Limit:
+        """The numbers that held."""
+        return rule.limit if self.override is None else self.override.limit
 
 
 class Verdict(NamedTuple):
@@ -116,16 +148,63 @@ def whole_seconds(wait_us: int) -> int:
     return max(1, -(-wait_us // SECOND_US))
 
 
-def judge(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -> Verdict:
-    """Combine the readings of one request: any refusal refuses all, and the longest wait is the one told."""
-    passes = all(reading.passes for reading in readings)
+def late_units(used: int, cost: int, rpm: int) -> int:
+    """What a late charge adds to the window: at most what is left of it."""
+    return min(cost, max(0, rpm - used))
+
+
+def late_level(level: int, cost: int, capacity: int) -> int:
+    """Where a late charge takes the bucket: at most to empty."""
+    return max(level, min(level + cost * TOKEN, capacity))
+
+
+def taken(charge: Charge, reading: Reading, passes: bool) -> tuple[int, int]:
+    """The units and the level that a charge left behind. `passes` is the request's verdict."""
+    limit = reading.limit(charge.rule)
+    if charge.is_late:
+        return late_units(reading.used, charge.cost, limit.rpm), late_level(reading.level, charge.cost, limit.capacity)
+    if passes and reading.passes:
+        return charge.cost, reading.level + charge.cost * TOKEN
+    return 0, reading.level
+
+
+def request_passes(charges: Sequence[Charge], readings: Sequence[Reading]) -> bool:
+    """Whether nothing that can refuse does."""
+    return all(reading.passes or not charge.can_refuse for charge, reading in zip(charges, readings, strict=True))
+
+
+def judge(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -> Verdict | None:
+    """Combine the readings of one request: any refusal refuses all, and the longest wait is the one told.
+
+    None where nothing could have refused.
+    """
+    passes = request_passes(charges, readings)
     weigh = _allowed if passes else _refused
-    verdicts = [weigh(now_us, charge, reading) for charge, reading in zip(charges, readings, strict=True)]
+    verdicts = [
+        weigh(now_us, _as_overridden(charge, reading), reading)
+        for charge, reading in zip(charges, readings, strict=True)
+        if charge.can_refuse
+    ]
     if len(verdicts) == 1:
         return verdicts[0]
     if passes:
-        return min(verdicts, key=lambda verdict: verdict.remaining)
+        return min(verdicts, key=lambda verdict: verdict.remaining, default=None)
     return max(verdicts, key=lambda verdict: verdict.reset_us)
+
+
+def shadow_refusals(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -> list[Verdict]:
+    """What the shadow rules would have refused."""
+    return [
+        _refused(now_us, _as_overridden(charge, reading), reading)
+        for charge, reading in zip(charges, readings, strict=True)
+        if charge.rule.is_shadow and not reading.passes
+    ]
+
+
+def _as_overridden(charge: Charge, reading: Reading) -> Charge:
+    if reading.override is None:
+        return charge
+    return charge._replace(rule=replace(charge.rule, limit=reading.override.limit))
 
 
 def _allowed(now_us: int, charge: Charge, reading: Reading) -> Verdict:

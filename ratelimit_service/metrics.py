@@ -26,6 +26,24 @@ class Metrics:
             ("counter", "rule"),
             registry=self.registry,
         )
+        self._shadow_refusals = Counter(
+            "mgw_ratelimit_shadow_refusals",
+            "Requests that a shadow rule would have refused, by the counter and the rule.",
+            ("counter", "rule"),
+            registry=self.registry,
+        )
+        self._operations = Counter(
+            "mgw_ratelimit_operations",
+            "What operators asked, by verb and outcome.",
+            ("verb", "outcome"),
+            registry=self.registry,
+        )
+        self._quota_hits = Counter(
+            "mgw_ratelimit_quota_requests",
+            "Requests that Envoys report of their quotas, by the caller's tier and the outcome.",
+            ("tier", "outcome"),
+            registry=self.registry,
+        )
         degraded = Counter(
             "mgw_ratelimit_degraded_decisions",
             "Requests decided without the store, by the mode that held.",
@@ -36,6 +54,9 @@ class Metrics:
         self._unmatched = self._counter(
             "mgw_ratelimit_unmatched_descriptors", "Requests with a descriptor of unknown shape."
         )
+        self._late_units = self._counter("mgw_ratelimit_late_units", "Units charged after the answer.")
+        self._quota_streams = self._gauge("mgw_ratelimit_quota_streams", "Envoys that report their quotas.")
+        self._quota_buckets = self._gauge("mgw_ratelimit_quota_buckets", "Buckets that Envoys hold.")
         self._without_policy = self._counter("mgw_ratelimit_without_policy", "Requests passed: no policy is known.")
         self.store_up = self._gauge("mgw_ratelimit_store_up", "1 while the store counts.")
         self.store_outages = self._counter("mgw_ratelimit_store_outages", "Times the store was lost.")
@@ -49,6 +70,7 @@ class Metrics:
         self.store_seconds = self._histogram("mgw_ratelimit_store_seconds", "A batch's round trip.", _STORE_SECONDS)
         self._decision_children: dict[tuple[str, bool, str], Counter] = {}
         self._refusal_children: dict[tuple[str, str], Counter] = {}
+        self._shadow_children: dict[tuple[str, str], Counter] = {}
 
     def decided(self, tier: str, allowed: bool, mode: str) -> None:
         """Count a decision. The tier must be one that the policy names, or `unknown`."""
@@ -64,6 +86,31 @@ class Metrics:
         if child is None:
             child = self._refusal_children[counter, rule] = self._refusals.labels(counter, rule)
         child.inc()
+
+    def shadow_refused(self, counter: str, rule: str) -> None:
+        """Count what a shadow rule would have refused."""
+        child = self._shadow_children.get((counter, rule))
+        if child is None:
+            child = self._shadow_children[counter, rule] = self._shadow_refusals.labels(counter, rule)
+        child.inc()
+
+    def charged_late(self, units: int) -> None:
+        """Count units that were charged after the answer."""
+        self._late_units.inc(units)
+
+    def operated(self, verb: str, outcome: str) -> None:
+        """Count what an operator asked. Both come from fixed sets."""
+        self._operations.labels(verb, outcome).inc()
+
+    def quota_spent(self, tier: str, allowed: int, denied: int) -> None:
+        """Count what an Envoy reports. The tier must be one that the policy names, or `unknown`."""
+        self._quota_hits.labels(tier, "allowed").inc(allowed)
+        self._quota_hits.labels(tier, "refused").inc(denied)
+
+    def quota_streams(self, streams: int, buckets: int) -> None:
+        """Say how many Envoys there are, and how many buckets they hold together."""
+        self._quota_streams.set(streams)
+        self._quota_buckets.set(buckets)
 
     def degraded(self, mode: str) -> None:
         """Count a decision that was made without the store."""

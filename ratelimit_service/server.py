@@ -29,6 +29,8 @@ class Watcher(Protocol):
 
     def decided(self, tier: str, allowed: bool, mode: str) -> None: ...
     def refused(self, counter: str, rule: str) -> None: ...
+    def shadow_refused(self, counter: str, rule: str) -> None: ...
+    def charged_late(self, units: int) -> None: ...
     def unmatched(self) -> None: ...
     def without_policy(self) -> None: ...
 
@@ -66,12 +68,21 @@ class RateLimitServer:
         if not questions:
             return unlimited(len(request.descriptors))
         decision = await limiter.check(questions, plan)
-        verdict = decision.verdict
         self._note(questions[0], plan, decision)
-        return unlimited(len(request.descriptors)) if verdict is None else render(verdict, len(request.descriptors))
+        if decision.verdict is None:
+            return unlimited(len(request.descriptors))
+        response = render(decision.verdict, len(request.descriptors))
+        if decision.shadows:
+            response.dynamic_metadata["shadow"] = ",".join(map(rule_name, decision.shadows))
+        return response
 
     def _note(self, question: Question, plan: Plan, decision: Decision) -> None:
         verdict = decision.verdict
+        for shadow in decision.shadows:
+            self._watcher.shadow_refused(shadow.charge.rule.name, shadow.kind)
+        if question.is_late:
+            self._watcher.charged_late(question.hits)
+            return
         tier = question.tier if question.tier in plan.tiers else "unknown"
         self._watcher.decided(tier, verdict is None or verdict.allowed, decision.mode)
         if verdict is not None and not verdict.allowed:
@@ -85,9 +96,10 @@ def read_questions(request: rls_pb2.RateLimitRequest) -> list[Question]:
     questions = []
     for descriptor in request.descriptors:
         hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else request.hits_addend
-        question = read_entries([(entry.key, entry.value) for entry in descriptor.entries], hits or 1)
+        question = read_entries([(entry.key, entry.value) for entry in descriptor.entries], hits)
         if question is not None and not descriptor.is_negative_hits:
-            questions.append(question)
+            # Only after the answer can a cost be known to be nothing.
+            questions.append(question if question.is_late else question._replace(hits=hits or 1))
     return questions
 
 
@@ -106,8 +118,13 @@ def render(verdict: Verdict, descriptors: int) -> rls_pb2.RateLimitResponse:
         for key, value in refusal_headers(verdict.retry_after):
             headers.add(key=key, value=value)
         response.raw_body = refusal_body(verdict.retry_after)
-        response.dynamic_metadata["rule"] = f"{rule.name}/{verdict.kind}"
+        response.dynamic_metadata["rule"] = rule_name(verdict)
     return response
+
+
+def rule_name(verdict: Verdict) -> str:
+    """What the access log calls the rule that refused."""
+    return f"{verdict.charge.rule.name}/{verdict.kind}"
 
 
 def _add_status(response: rls_pb2.RateLimitResponse, verdict: Verdict) -> None:

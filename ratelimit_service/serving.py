@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from . import http2
 from .errors import StartRefused
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two processes on one port would each get half the calls; better to fail
     ("grpc.max_concurrent_streams", 10_000),
-    ("grpc.max_receive_message_length", 1024 * 1024),
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),  # a report has all quota buckets of an Envoy
     # Envoy keeps its connection alive with pings; the default takes more than two in five minutes for abuse.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
@@ -28,25 +30,33 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class Serving:
     """One gRPC server. Its port opens at once; health says what its answers mean."""
 
-    def __init__(self, listen: str, handlers: Sequence[grpc.GenericRpcHandler], services: Sequence[str]) -> None:
+    def __init__(
+        self,
+        listen: str,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        services: Sequence[str],
+        transport: str = "native",
+    ) -> None:
+        self._transport = transport
         self.address = listen
         self._listen = listen
         self._handlers = tuple(handlers)
         self._services = ("", *services)
         self._health = health.aio.HealthServicer()
-        self._server: grpc.aio.Server | None = None
+        self._server: Any = None
         self._is_draining = False
 
     async def start(self) -> None:
         """Open the port. StartRefused if it is taken."""
-        server = self._server = grpc.aio.server(options=OPTIONS)
+        server: Any = http2.Server() if self._transport == "native" else grpc.aio.server(options=OPTIONS)
+        self._server = server
         server.add_generic_rpc_handlers(self._handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for service in (*self._services, "store"):
             await self._health.set(service, _NOT_SERVING)
         try:
             port = server.add_insecure_port(self._listen)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise StartRefused(f"cannot listen on {self._listen}: is it in use? Set MGW_LISTEN to another") from error
         if not self._listen.startswith("unix:"):
             self.address = f"{self._listen.rpartition(':')[0]}:{port}"

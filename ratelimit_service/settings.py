@@ -24,6 +24,7 @@ class Settings:
     state_dir: Path | None = None
     policy_file: Path | None = None
     log_level: str = "info"
+    transport: str = "native"
     redis_url: str = "redis://127.0.0.1:6379/0"
     store_timeout_seconds: float = 0.02
     drain_seconds: float = 5.0
@@ -57,6 +58,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         node_id=get("MGW_NODE_ID", default.node_id),
         state_dir=_optional_path(get("MGW_STATE_DIR", "")),
         policy_file=_optional_path(get("MGW_POLICY_FILE", "")),
+        transport=_one_of("MGW_TRANSPORT", get("MGW_TRANSPORT", default.transport), ("native", "grpcio")),
         log_level=_one_of("LOG_LEVEL", get("LOG_LEVEL", default.log_level).lower(), _LOG_LEVELS),
         redis_url=_store(get("REDIS_URL", default.redis_url)),
         store_timeout_seconds=_number("MGW_STORE_TIMEOUT_SECONDS", get, default.store_timeout_seconds),

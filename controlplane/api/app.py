@@ -7,9 +7,11 @@ import time
 from fastapi import FastAPI
 
 from controlplane import __version__
+from controlplane.api import callers as caller_limits
 from controlplane.api import config, errors, health, nodes
 from controlplane.api.auth import Operators
 from controlplane.breakers import BreakerBoard
+from controlplane.callers import CallerLimits
 from controlplane.health import HealthChecker
 from controlplane.publish import Publisher
 from controlplane.xds.status import NodeRegistry
@@ -21,16 +23,18 @@ def create_app(
     checker: HealthChecker,
     breakers: BreakerBoard,
     operators: Operators,
+    callers: CallerLimits | None = None,
 ) -> FastAPI:
-    """The application, ready to be served."""
+    """The application, ready to be served. Without `callers`, their limits are a 503."""
     app = FastAPI(title="Media Gateway control plane", version=__version__, redoc_url=None)
     app.state.publisher = publisher
     app.state.registry = registry
     app.state.health = checker
     app.state.breakers = breakers
     app.state.operators = operators
+    app.state.callers = callers
     app.state.started_at = time.monotonic()
     errors.install(app)
-    for module in (config, nodes, health):
+    for module in (config, nodes, caller_limits, health):
         app.include_router(module.router)
     return app

@@ -40,9 +40,11 @@ ROOTS = (
     "envoy/extensions/filters/http/rate_limit_quota/v3/rate_limit_quota.proto",
     "envoy/extensions/filters/http/ratelimit/v3/rate_limit.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
+    "envoy/extensions/filters/http/set_filter_state/v3/set_filter_state.proto",
     "envoy/extensions/filters/http/set_metadata/v3/set_metadata.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
+    "envoy/extensions/matching/common_inputs/network/v3/network_inputs.proto",
     "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
     "envoy/extensions/request_id/uuid/v3/uuid.proto",
     "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.proto",
@@ -188,7 +190,7 @@ def _lay_out(out: Path, target: Path) -> None:
         path = target / source.relative_to(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for folder in {target, *(path for path in target.rglob("*") if path.is_dir())}:
+    for folder in {target, *(path for path in target.rglob("*") if path.is_dir() and "__pycache__" not in path.parts)}:
         (folder / "__init__.py").write_text(_BANNER if folder == target else "")
     (target / "py.typed").write_text("")
 
@@ -203,7 +205,12 @@ _BANNER = (
 
 def differences(left: Path, right: Path) -> Iterator[str]:
     """The files, relative to the package, that are not the same in both folders."""
-    names = {path.relative_to(root) for root in (left, right) for path in root.rglob("*") if path.suffix in _KEPT}
+    names = {
+        path.relative_to(root)
+        for root in (left, right)
+        for path in root.rglob("*")
+        if path.suffix in _KEPT and "__pycache__" not in path.parts
+    }
     for name in sorted(names):
         a, b = left / name, right / name
         if not (a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False)):

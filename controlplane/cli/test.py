@@ -28,4 +28,4 @@ def command(context: typer.Context) -> None:
 def workers(arguments: Sequence[str]) -> list[str]:
     """Two workers, unless the user chose, or wants to look into a test while it runs."""
     chosen = ("-n", "--numprocesses", "--pdb", "--trace", "no:xdist", "-pno:xdist", "--dist")
-    return [] if any(word.startswith(chosen) for word in arguments) else ["-n", str(WORKERS), "--dist", "loadgroup"]
+    return [] if any(word.startswith(chosen) for word in arguments) else ["-n", str(WORKERS), "--dist", "loadfile"]

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from controlplane import protos
 from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
-from controlplane.translate import ceiling, decisions, identity
+from controlplane.translate import ceiling, decisions, identity, quota
 from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 
@@ -62,14 +62,26 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         # Before the limiter: who it is decides what the limit is.
         http_filter(EXT_AUTHZ, _ext_authz(config.auth)),
         # After authz, whose metadata says whom to charge.
-        http_filter(RATE_LIMIT, _rate_limit()),
-        # After the limiter, for what it did not answer.
-        http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle()),
+        *_limiter(config),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
     verifier = identity.jwt_authn(config, keys) if config.auth.verified_by == "envoy" else None
     # Before the front door, which takes over what it verified. It refuses nobody by itself.
     return [http_filter(identity.JWT_AUTHN, verifier), *chain] if verifier else chain
+
+
+def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
+    """Whoever enforces the limits, and the ceiling."""
+    over = http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle())
+    if config.limits.enforced_by == "ratelimit_service":
+        # The ceiling comes after the service, for what it did not answer.
+        return [http_filter(RATE_LIMIT, _rate_limit()), over]
+    # The ceiling comes before the quotas: what it refuses is not taken from them.
+    return [
+        over,
+        http_filter(quota.FILTER_STATE, quota.bucket_facts(config)),
+        http_filter(quota.RATE_LIMIT_QUOTA, quota.rate_limit_quota()),
+    ]
 
 
 def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
@@ -227,6 +239,17 @@ def rate_limit_actions(route: str) -> protos.route_components.RateLimit:
             Actions(remote_address=Actions.RemoteAddress()),
         ]
     )
+
+
+def late_charge(asked: protos.route_components.RateLimit, header: str) -> protos.Any:
+    """The descriptor that is asked about, and once more when the stream is done, with the answer's header as its hits.
+
+    Without a number there nothing is told. Envoy 1.40 reads hits only from the filter's own settings of the route.
+    """
+    late = protos.route_components.RateLimit(actions=asked.actions, apply_on_stream_done=True)
+    late.actions.append(Actions(generic_key=Actions.GenericKey(descriptor_key="charge", descriptor_value="late")))
+    late.hits_addend.format = f"%RESP({header})%"
+    return protos.any_of(protos.ratelimit_filter.RateLimitPerRoute(rate_limits=[asked, late]))
 
 
 def _from_authz(key: str, default: str) -> Actions.MetaData:

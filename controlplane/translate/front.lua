@@ -66,7 +66,7 @@ local function valid_id(text)
   return text ~= nil and #text <= 128 and find(text, "^[%w%._%-]+$") ~= nil
 end
 
--- What goes into the log: a token in a query must not.
+-- What goes into the log of a path or a query: a token must not.
 local function logged(query)
   if find(query, "eyJ", 1, true) then query = gsub(query, "eyJ[%w_%-]+%.[%w_%-]+%.?[%w_%-]*", "***") end
   if find(lower(query), "token", 1, true) then
@@ -97,6 +97,7 @@ function envoy_on_request(handle)
   if mark and mark < #path then
     handle:streamInfo():dynamicMetadata():set("mgw", "query", logged(sub(path, mark + 1)))
   end
+  if find(plain, "eyJ", 1, true) then handle:streamInfo():dynamicMetadata():set("mgw", "path", logged(plain)) end
   if headers:get("x-ai-agent") ~= nil or headers:get("ai-agent-id") ~= nil then
     handle:streamInfo():dynamicMetadata():set("mgw", "ai_agent", true)
   end

@@ -76,10 +76,17 @@ def _sources(config: GatewayConfig, keys: EnvoyKeys) -> Iterator[tuple[Provider,
 
 def _source(provider: Provider, keys: EnvoyKeys) -> protos.base.DataSource | None:
     if provider.is_symmetric:
-        usable = provider.name in keys.in_environment and _is_fixed(provider)
+        usable = held(provider) in keys.in_environment and _is_fixed(provider)
         return protos.base.DataSource(environment_variable=variable(provider.name)) if usable else None
     pinned = _pinned(provider, keys)
     return protos.base.DataSource(inline_string=json.dumps(pinned, sort_keys=True)) if pinned["keys"] else None
+
+
+def held(provider: Provider) -> str:
+    """What an Envoy's metadata says if it holds this provider's secrets from these very references."""
+    entries = [(None, provider.secret)] if provider.secret else []
+    entries += [(entry.kid, entry.secret) for entry in provider.secrets]
+    return f"{provider.name}:{keysets.references_digest(entries)}"
 
 
 def _is_fixed(provider: Provider) -> bool:

@@ -13,10 +13,15 @@ Filter = protos.accesslog.AccessLogFilter
 AUTHZ = "envoy.filters.http.ext_authz"
 
 
+def _first_of(*operators: tuple[str, str]) -> str:
+    """The first of these that has a value."""
+    listed = [{"command": command, "param": param} for command, param in operators]
+    return f"%COALESCE({json.dumps({'operators': listed})})%"
+
+
 def _sent_or_answered(header: str) -> str:
     """The request's header; where it was too malformed to have one, its answer's."""
-    operators = [{"command": "REQ", "param": header}, {"command": "RESP", "param": header}]
-    return f"%COALESCE({json.dumps({'operators': operators})})%"
+    return _first_of(("REQ", header), ("RESP", header))
 
 
 FIELDS: dict[str, object] = {
@@ -28,7 +33,7 @@ FIELDS: dict[str, object] = {
     "tier": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'tier' in metadata.filter_metadata['{AUTHZ}']"
     f" ? metadata.filter_metadata['{AUTHZ}']['tier'] : 'anonymous')%",
     "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ:PATH)%",
+    "path": _first_of(("DYNAMIC_METADATA", "mgw:path"), ("PATH", "NQ:PATH")),
     "query": "%DYNAMIC_METADATA(mgw:query)%",
     "status": "%RESPONSE_CODE%",
     "duration_ms": "%DURATION%",
@@ -37,6 +42,7 @@ FIELDS: dict[str, object] = {
     "error": "%RESP(X-GATEWAY-ERROR)%",
     "ai_agent": "%DYNAMIC_METADATA(mgw:ai_agent)%",
     "rule": "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:rule)%",
+    "shadow": "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:shadow)%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",

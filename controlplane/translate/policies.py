@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from controlplane.model import GatewayConfig, Limit, Provider, Route
+from controlplane.model import GatewayConfig, GlobalLimit, Limit, Provider, Route, RuleLimit
 
 
 def authz_policy(config: GatewayConfig) -> dict[str, object]:
@@ -66,11 +66,28 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
         "replicas": max(1, replicas),
         "tiers": {name: _limit(limit) for name, limit in limits.tiers.items()},
         "routes": {name: settings for name, settings in routes.items() if settings},
-    }
+    } | ({"global": [_global(rule, config) for rule in limits.shared]} if limits.shared else {})
 
 
 def _limit(limit: Limit) -> dict[str, object]:
     return {"rps": limit.rps, "rpm": limit.rpm, "burst": limit.burst}
+
+
+def _rule(limit: RuleLimit) -> dict[str, object]:
+    further: dict[str, object] = {"shadow": True} if limit.shadow else {}
+    if limit.counter:
+        further["counter"] = limit.counter
+    return _limit(limit) | further
+
+
+def _global(rule: GlobalLimit, config: GatewayConfig) -> dict[str, object]:
+    """The service hears of routes alone; without a list the rule is on every one."""
+    settings = _rule(rule) | {"name": rule.name}
+    if rule.service is not None:
+        settings["routes"] = sorted(route.name for route in config.routes if route.service == rule.service)
+    elif rule.routes:
+        settings["routes"] = sorted(set(rule.routes))
+    return settings
 
 
 def _route(route: Route) -> dict[str, object]:
@@ -78,9 +95,9 @@ def _route(route: Route) -> dict[str, object]:
     if route.cost != 1:
         settings["cost"] = route.cost
     if route.limits:
-        settings["limits"] = _limit(route.limits)
+        settings["limits"] = _rule(route.limits)
     if route.tier_limits:
-        settings["tier_limits"] = {tier: _limit(limit) for tier, limit in route.tier_limits.items()}
+        settings["tier_limits"] = {tier: _rule(limit) for tier, limit in route.tier_limits.items()}
     if route.on_store_failure:
         settings["on_store_failure"] = route.on_store_failure
     return settings

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import ceiling, decisions, filters, identity
+from controlplane.translate import ceiling, decisions, filters, identity, quota
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -41,6 +41,8 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
     host.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(ceiling.policy(config.limits))
     host.virtual_clusters.extend(_ai_agents())
+    if config.limits.enforced_by == "envoy":
+        _leave_our_own_uncounted(host)
     return protos.route.RouteConfiguration(
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
@@ -122,8 +124,15 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epoch: str) 
         ),
         metadata=_metadata(service),
     )
+    if route.cost_from_response_header:
+        (asked,) = result.route.rate_limits
+        late = filters.late_charge(asked, route.cost_from_response_header)
+        result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(late)
+        del result.route.rate_limits[:]
     if settings := _front_settings(route, config, epoch):
         result.metadata.filter_metadata[filters.FRONT].CopyFrom(protos.struct(settings))
+    if config.limits.enforced_by == "envoy":
+        _spend_from_quotas(result, route, config)
     if route.max_request_bytes is not None:
         result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
@@ -140,6 +149,21 @@ def _front_settings(route: Route, config: GatewayConfig, epoch: str) -> dict[str
     if config.auth.verified_by == "envoy":
         settings |= identity.route_settings(route, config)
     return settings
+
+
+def _leave_our_own_uncounted(host: protos.route_components.VirtualHost) -> None:
+    """Health and refusals: what has no ceiling has no quota either."""
+    no_ceiling = protos.any_of(ceiling.idle())
+    for route in host.routes:
+        if route.typed_per_filter_config.get(ceiling.LOCAL_RATE_LIMIT) == no_ceiling:
+            route.typed_per_filter_config[quota.RATE_LIMIT_QUOTA].CopyFrom(quota.uncounted())
+
+
+def _spend_from_quotas(result: protos.route_components.Route, route: Route, config: GatewayConfig) -> None:
+    del result.route.rate_limits[:]  # the service is not asked
+    if quota.has_own_counter(route):
+        result.metadata.filter_metadata[METADATA][quota.COUNTER] = route.name
+        result.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(quota.ceiling_of(route, config))
 
 
 def authz_context(route: Route) -> dict[str, str]:

@@ -1,11 +1,13 @@
-"""What the limiter asks of a store."""
+"""What the limiter and the operator ask of a store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..limits import Charge, Reading
+
+Verb = Literal["reset", "grant", "override", "remove"]
 
 
 class Counters(Protocol):
@@ -16,4 +18,16 @@ class Counters(Protocol):
 
     async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
         """The time by the store's clock, and what each counter held before this request."""
+        ...
+
+
+class OperableCounters(Counters, Protocol):
+    """Counters that an operator may put a hand on. All raise CountersUnavailable when the store does not answer."""
+
+    async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str) -> int:
+        """One change of one counter, as operate.lua has it; answers its number."""
+        ...
+
+    async def note(self, tag: str, rule_name: str) -> str:
+        """What was written beside the override; empty where there is none."""
         ...

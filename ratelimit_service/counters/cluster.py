@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import CountersUnavailable
-from ..limits import Charge, Reading
+from ..limits import Charge, Reading, request_passes
+from .base import Verb
 from .connect import Address, connector, node_connector, read_slots, slot_of, split_url
 from .memory import MemoryCounters
 from .redis import RedisCounters, Watcher, keys
@@ -34,8 +35,8 @@ def open_counters(
 class ClusterCounters:
     """Sends each caller to the primary that has its slot. A primary that is away degrades its own callers alone.
 
-    Charges of one request that live on several slots are made one after the other: there, a refusal may come when an
-    earlier one has been charged. Envoy's own requests name one caller.
+    Charges of one request that live on several slots (a caller's and a global rule's) are made one after the other, and
+    given back if a later one refuses: no more is admitted than the rules say, for a moment perhaps less.
     """
 
     def __init__(
@@ -60,16 +61,37 @@ class ClusterCounters:
         return None not in self._by_slot and all(node.is_up for node in self._nodes.values())
 
     async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
-        if len(charges) == 1:
+        tags = {charge.tag: charge.can_refuse for charge in sorted(charges, key=lambda charge: charge.can_refuse)}
+        if len(tags) == 1:
             return await self._node(charges[0].tag).decide(charges)
+        # What may refuse comes first: after a refusal the others are only read, and what was charged is given back.
         now_us, passes, readings = 0, True, dict[str, Reading]()
-        for tag in dict.fromkeys(charge.tag for charge in charges):
-            # After a refusal the others are only read.
-            ours = [charge if passes else charge._replace(cost=0) for charge in charges if charge.tag == tag]
+        for tag in sorted(tags, key=lambda tag: not tags[tag]):
+            ours = [
+                charge if passes or charge.is_late else charge._replace(cost=0)
+                for charge in charges
+                if charge.tag == tag
+            ]
             now_us, answers = await self._node(tag).decide(ours)
             readings |= {charge.key: reading for charge, reading in zip(ours, answers, strict=True)}
-            passes = passes and all(reading.passes for reading in answers)
+            if passes and not request_passes(ours, answers):
+                passes = False
+                await self._give_back(charges, readings, tag)
         return now_us, [readings[charge.key] for charge in charges]
+
+    async def _give_back(self, charges: Sequence[Charge], readings: dict[str, Reading], refused_by: str) -> None:
+        """Undo what earlier slots charged for a request that a later one refused."""
+        for charge in charges:
+            reading = readings.get(charge.key)
+            if reading is None or charge.tag == refused_by or charge.is_late or not (charge.cost and reading.passes):
+                continue
+            await self._node(charge.tag).operate(charge.tag, charge.rule.name, "grant", charge.cost)
+
+    async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str) -> int:
+        return await self._node(tag).operate(tag, rule_name, verb, *values)
+
+    async def note(self, tag: str, rule_name: str) -> str:
+        return await self._node(tag).note(tag, rule_name)
 
     async def run(self) -> None:
         """Follow the cluster's slots, until cancelled."""

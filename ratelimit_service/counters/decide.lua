@@ -1,11 +1,14 @@
 -- One request's charges, all or none. The Python twin is counters/memory.py; a differential test holds them together.
 --
--- KEYS: for each charge its bucket and its log. ARGV: the time in microseconds (0: this server's clock; only tests give
--- another), then for each charge its cost, the bucket's capacity and refill a microsecond, and rpm.
--- Answer: the time, then for each charge used, oldest, level, burst wait and minute wait, all as before the charge.
+-- KEYS: for each charge its bucket, its log and its override. ARGV: the time in microseconds (0: this server's clock;
+-- only tests give another), then for each charge its cost, the bucket's capacity and refill a microsecond, rpm and mode:
+-- 0 counts and may refuse, 1 (shadow) counts and refuses only itself, 2 (late) takes the cost or what is left.
+-- Answer: the time, then for each charge used, oldest, level, burst wait and minute wait, all as before the charge; then
+-- for each override in force which charge's it is, until when, and its capacity, refill and rpm.
 --
 -- A bucket is "level stamp serial": how much is out (billionths of a token), when that was so, and the last member of
--- the log. A log has one member per unit, scored with its time. All numbers are whole and below 2^53.
+-- the log. A log has one member per unit, scored with its time. An override is "until capacity refill rpm" and a note.
+-- All numbers are whole and below 2^53.
 
 local call = redis.call
 local WINDOW, TOKEN, NEVER = 60000000, 1000000000, -1
@@ -34,13 +37,27 @@ local function settle_clock(log)
   end
 end
 
+local overrides = {}
+
+local function numbers(nth, override, at)
+  if override then
+    local till, size, speed, most = string.match(override, '^(%d+) (%d+) (%d+) (%d+)')
+    if till and tonumber(till) > now then
+      local capacity, refill, rpm = tonumber(size), tonumber(speed), tonumber(most)
+      overrides[#overrides + 1] = {nth, tonumber(till), capacity, refill, rpm}
+      return capacity, refill, rpm
+    end
+  end
+  return tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+end
+
 local function read(nth)
-  local bucket, log, at = KEYS[2 * nth - 1], KEYS[2 * nth], 4 * nth - 2
-  local cost, capacity = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local refill, rpm = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local bucket, log, at = KEYS[3 * nth - 2], KEYS[3 * nth - 1], 5 * nth - 3
+  local held = call('MGET', bucket, KEYS[3 * nth])
+  local state, cost = held[1], tonumber(ARGV[at])
+  local capacity, refill, rpm = numbers(nth, held[2], at)
   local level, serial = 0, 0
 
-  local state = call('GET', bucket)
   if state then
     local stored, stamp
     stored, stamp, serial = string.match(state, '(%d+) (%d+) (%d+)')
@@ -68,8 +85,16 @@ local function read(nth)
     end
   end
 
+  local mode = ARGV[at + 4]
+  if mode == '2' then
+    local units = math.min(cost, math.max(0, rpm - used))
+    local after = math.max(level, math.min(level + cost * TOKEN, capacity))
+    return {bucket, log, units, refill, serial, level, used, oldest, 0, 0, stale, after, mode}
+  end
+
   local burst_wait, minute_wait = 0, 0
-  local excess = level + cost * TOKEN - capacity
+  local after = level + cost * TOKEN
+  local excess = after - capacity
   if excess > 0 then
     burst_wait = cost * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
   end
@@ -82,7 +107,7 @@ local function read(nth)
       minute_wait = tonumber(last[2]) + WINDOW - now
     end
   end
-  return {bucket, log, cost, refill, serial, level, used, oldest, burst_wait, minute_wait, stale}
+  return {bucket, log, cost, refill, serial, level, used, oldest, burst_wait, minute_wait, stale, after, mode}
 end
 
 local function add_members(log, serial, cost)
@@ -100,7 +125,7 @@ end
 
 -- The first write is one that a full store refuses: later ones would go through, once a script has written.
 local function charge(reading)
-  local bucket, log, cost, refill, serial, level = unpack(reading, 1, 6)
+  local bucket, log, cost, refill, serial = unpack(reading, 1, 5)
   local stale = reading[11]
   if cost == 1 then
     call('ZADD', log, now, whole(serial + 1))
@@ -110,25 +135,31 @@ local function charge(reading)
   if stale > 0 then
     call('ZREMRANGEBYSCORE', log, '-inf', now - WINDOW)
   end
-  keep(bucket, log, level + cost * TOKEN, refill, serial + cost)
+  keep(bucket, log, reading[12], refill, serial + cost)
 end
 
 local readings, passes, answer = {}, true, {now}
-for nth = 1, #KEYS / 2 do
+for nth = 1, #KEYS / 3 do
   local reading = read(nth)
+  local fits = reading[9] == 0 and reading[10] == 0
   readings[nth] = reading
-  passes = passes and reading[9] == 0 and reading[10] == 0
+  reading[14] = fits
+  passes = passes and (fits or reading[13] ~= '0')
   answer[#answer + 1] = reading[7]
   answer[#answer + 1] = reading[8]
   answer[#answer + 1] = reading[6]
   answer[#answer + 1] = reading[9]
   answer[#answer + 1] = reading[10]
 end
-if passes then
-  for _, reading in ipairs(readings) do
-    if reading[3] > 0 then
-      charge(reading)
-    end
+for _, reading in ipairs(readings) do
+  local spends = reading[3] > 0 or reading[12] > reading[6]
+  if spends and (reading[13] == '2' or (passes and reading[14])) then
+    charge(reading)
+  end
+end
+for _, override in ipairs(overrides) do
+  for _, number in ipairs(override) do
+    answer[#answer + 1] = number
   end
 end
 return answer

@@ -24,7 +24,8 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from ..descriptors import TAG_LENGTH
 from ..errors import CountersUnavailable
-from ..limits import SECOND_US, Charge, Reading, drained
+from ..limits import SECOND_US, TOKEN, Charge, Override, Reading, drained, limit_of
+from .base import Verb
 from .connect import CONNECT_SECONDS, Connect
 from .memory import MemoryCounters, Tally, wall_clock_us
 
@@ -79,6 +80,7 @@ class RedisCounters:
         self._owns = owns
         self._decide = Script("decide.lua")
         self._settle = Script("settle.lua")
+        self._operate = Script("operate.lua")
         self._link: Link | None = None
         self._reason = "not connected yet"
 
@@ -93,8 +95,23 @@ class RedisCounters:
         if link is None:
             raise CountersUnavailable(self._reason)
         arguments = decide_arguments(charges, now_us)
-        answer = await self._ask(link, self._decide, arguments)
-        return answer[0], [Reading(*answer[at : at + 5]) for at in range(1, len(answer), 5)]
+        return read_answer(await self._ask(link, self._decide, arguments), len(charges))
+
+    async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str, now_us: int = 0) -> int:
+        """An operator's hand on one counter; see operate.lua."""
+        link = self._link
+        if link is None:
+            raise CountersUnavailable(self._reason)
+        answer: int = await self._ask(link, self._operate, operate_arguments(tag, rule_name, verb, values, now_us))
+        return answer
+
+    async def note(self, tag: str, rule_name: str) -> str:
+        """What was written beside the override, after its four numbers."""
+        link = self._link
+        if link is None:
+            raise CountersUnavailable(self._reason)
+        held: bytes = await link.ask("GET", override_key(tag, rule_name)) or b""
+        return b"".join(held.split(b" ", 4)[4:]).decode()
 
     async def run(self) -> None:
         """Keep a connection, until cancelled."""
@@ -128,7 +145,7 @@ class RedisCounters:
     async def _prepare(self, link: Link) -> None:
         """Scripts, a write test, then what was spent meanwhile. A store that cannot do these is not back."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            for script in (self._decide, self._settle):
+            for script in (self._decide, self._settle, self._operate):
                 await link.ask("SCRIPT", "LOAD", script.source)
             await link.ask("SET", self._probe_key(), "1", "PX", "1000")
         if self._local is not None:
@@ -307,15 +324,40 @@ class Link(asyncio.Protocol):
 def decide_arguments(charges: Sequence[Charge], now_us: int = 0) -> tuple[str | int, ...]:
     """Keys and arguments of decide.lua."""
     if len(charges) == 1:  # the usual case, spelt out
-        tag, rule, cost = charges[0]
-        limit = rule.limit
-        bucket, log = keys(tag, rule.name)
-        return (2, bucket, log, now_us, cost, limit.capacity, limit.refill, limit.rpm)
-    names = [name for charge in charges for name in keys(charge.tag, charge.rule.name)]
-    numbers = [
-        number for _, rule, cost in charges for number in (cost, rule.limit.capacity, rule.limit.refill, rule.limit.rpm)
-    ]
-    return (len(names), *names, now_us, *numbers)
+        tag, rule, cost, _ = charges[0]
+        limit, name = rule.limit, rule.name
+        numbers = (now_us, cost, limit.capacity, limit.refill, limit.rpm, mode_of(charges[0]))
+        return (3, f"mgw:{{{tag}}}b:{name}", f"mgw:{{{tag}}}m:{name}", f"mgw:{{{tag}}}o:{name}", *numbers)
+    names: list[str] = []
+    values: list[int] = []
+    for charge in charges:
+        limit = charge.rule.limit
+        names += (*keys(charge.tag, charge.rule.name), override_key(charge.tag, charge.rule.name))
+        values += (charge.cost, limit.capacity, limit.refill, limit.rpm, mode_of(charge))
+    return (len(names), *names, now_us, *values)
+
+
+def mode_of(charge: Charge) -> int:
+    """How decide.lua takes a charge: 0 may refuse, 1 is a shadow, 2 is late."""
+    return 2 if charge.is_late else int(charge.rule.is_shadow)
+
+
+def read_answer(answer: list[int], charges: int) -> tuple[int, list[Reading]]:
+    """What decide.lua answers: the time, five numbers a charge, then five for each override in force."""
+    end = 1 + 5 * charges
+    readings = [Reading._make((*answer[at : at + 5], None)) for at in range(1, end, 5)]
+    for at in range(end, len(answer), 5):
+        nth, until_us, capacity, refill, rpm = answer[at : at + 5]
+        override = Override(limit_of(refill, rpm, capacity // TOKEN), until_us)
+        readings[nth - 1] = readings[nth - 1]._replace(override=override)
+    return answer[0], readings
+
+
+def operate_arguments(
+    tag: str, rule_name: str, verb: Verb, values: Sequence[int | str], now_us: int = 0
+) -> tuple[str | int, ...]:
+    """Keys and arguments of operate.lua."""
+    return (3, *keys(tag, rule_name), override_key(tag, rule_name), now_us, verb, *values)
 
 
 def settle_arguments(key: str, tally: Tally, now_us: int) -> tuple[str | int, ...]:
@@ -333,3 +375,8 @@ def settle_arguments(key: str, tally: Tally, now_us: int) -> tuple[str | int, ..
 def keys(tag: str, rule_name: str) -> tuple[str, str]:
     """The bucket and the log of a counter. The braces keep a caller's keys on one node of a cluster."""
     return f"mgw:{{{tag}}}b:{rule_name}", f"mgw:{{{tag}}}m:{rule_name}"
+
+
+def override_key(tag: str, rule_name: str) -> str:
+    """The key of a counter's override."""
+    return f"mgw:{{{tag}}}o:{rule_name}"

@@ -200,8 +200,8 @@ def _measure(url: str, script: Path, pids: dict[str, list[int]], arguments: argp
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     return Figures(
         requests_per_second=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        p50=_milliseconds(_find(r"50%\s+(\S+)", output)),
-        p99=_milliseconds(_find(r"99%\s+(\S+)", output)),
+        p50=_milliseconds(_find(r"\n\s+50%\s+(\S+)", output)),
+        p99=_milliseconds(_find(r"\n\s+99%\s+(\S+)", output)),
         errors=int(failures[1] if failures else 0) + (sum(map(int, broken.groups())) if broken else 0),
         cpu={name: round(1e6 * (after[name] - before[name]) / requests, 1) for name in pids},
     )

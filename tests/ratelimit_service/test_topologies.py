@@ -147,3 +147,17 @@ async def test_cluster(cluster: Any, recorder: Any, until: Any) -> None:
         away = sum(isinstance(outcome, CountersUnavailable) for outcome in outcomes)
         assert 5 < away < 40
         assert sum(isinstance(outcome, tuple) for outcome in outcomes) == 60 - away
+
+
+async def test_cluster_gives_back(cluster: Any, recorder: Any, until: Any) -> None:
+    """What earlier slots charged is given back when a later one refuses; an operator reaches each slot."""
+    _, ports = cluster
+    async with counting(f"redis+cluster://127.0.0.1:{ports[0]}", recorder, until) as counters:
+        pairs = [[a_charge(number), a_charge(1000)] for number in range(8)]
+        passed = [all(r.passes for r in (await counters.decide(pair))[1]) for pair in pairs]
+        own = [(await counters.decide([pair[0]._replace(cost=0)]))[1][0].used for pair in pairs]
+
+        assert passed == [True] * 5 + [False] * 3
+        assert own == [1] * 5 + [0] * 3
+        assert await counters.operate(pairs[0][1].tag, "tier", "reset") == 5
+        assert await counters.note(pairs[0][1].tag, "tier") == ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from controlplane.cli.up.keysets import held_secrets
 from controlplane.cli.up.plan import ROOT, Part, Plan
 
 TEMPLATE = ROOT / "envoy" / "bootstrap.yaml"
@@ -20,11 +21,12 @@ def write_bootstraps(plan: Plan, config: Path, providers: Collection[str] = ()) 
     envoys = [part for part in plan.parts if part.name == "envoy"]
     template = TEMPLATE.read_text() if envoys else ""
     most = max_connections(config)
+    held = held_secrets(config, providers)
     for envoy in envoys:
         folder = plan.directory.state(envoy.id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         document = bootstrap(template, envoy, control_planes, most)
-        document["node"]["metadata"]["secrets"] = sorted(providers)
+        document["node"]["metadata"]["secrets"] = held
         (folder / "bootstrap.json").write_text(json.dumps(document, indent=2))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,26 @@ def key_sets(config: Path, environment: Mapping[str, str]) -> dict[str, str]:
     except (ConfigRefused, OSError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
         return {}
     return {name: json.dumps({"keys": keys}) for name, keys in found.items() if keys}
+
+
+def held_secrets(config: Path, names: Collection[str]) -> list[str]:
+    """What an Envoy says it holds: of each of these providers, its name and a digest of its references.
+
+    The digest is of where the secrets came from, never of a secret: a provider whose references change later is no
+    longer the one whose secrets this Envoy holds.
+    """
+    from controlplane import document
+    from controlplane.keysets import references_digest
+
+    providers = document.read(config.read_text()).data["auth"]["providers"] if names else []
+    return sorted(
+        f"{each['name']}:{references_digest(_references(each))}" for each in providers if each["name"] in names
+    )
+
+
+def _references(provider: Mapping[str, Any]) -> list[tuple[str | None, str | None]]:
+    entries = [provider] if "secret" in provider else []
+    return [(each.get("kid"), each.get("secret")) for each in (*entries, *provider.get("secrets", []))]
 
 
 def _keys(provider: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[dict[str, str]]:

@@ -14,6 +14,7 @@ from controlplane.cli.up.runfile import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[3]
 DRAIN_SECONDS = 5
+LOG_FLUSH_MILLISECONDS = 500
 ENVOY_LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","event":"%j"}'
 
 
@@ -196,6 +197,7 @@ class _Layout:
         admin = f"http://{self._address(f'envoy-{index}.side')}"
         argv = [str(self._around.envoy), "-c", str(self._directory.state(f"envoy-{index}") / "bootstrap.json")]
         argv += ["--disable-hot-restart", "--concurrency", str(self._around.processors)]
+        argv += ["--file-flush-interval-msec", str(LOG_FLUSH_MILLISECONDS)]  # Envoy's own 10 s is late for a reader
         argv += ["--drain-time-s", str(DRAIN_SECONDS), "-l", "warning", "--log-format", ENVOY_LOG_FORMAT]
         address = f"{self._options.host}:{self._ports[f'envoy-{index}']}"
         env = {variable(provider): key_set for provider, key_set in self._around.key_sets.items()}

@@ -1,0 +1,177 @@
+"""An operator's hands on one caller's limits: look, reset, give back, and other numbers for a while."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Body, Depends, Header, Query, Request
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from controlplane.api.auth import Role, require
+from controlplane.api.errors import ApiError
+from controlplane.callers import Caller, CallerLimits, find_caller
+from controlplane.errors import LimitsRefused, LimitsUnavailable
+from controlplane.publish import Publisher
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix="/v1/callers", tags=["callers"])
+LONGEST_SECONDS = 366 * 24 * 3600
+UNITS = 1_000_000
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("is printable text")
+    return value
+
+
+Reason = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
+RuleName = Annotated[str, Field(min_length=1, max_length=200)]
+Editor = Annotated[str, Depends(require(Role.EDITOR))]
+ChangeReason = Annotated[str, Header(max_length=1024)]
+Tier = Annotated[str | None, Query(description="The caller's tier, which only its token tells")]
+
+
+class Wish(BaseModel):
+    """What a body may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: Reason = ""
+
+
+class Reset(Wish):
+    """Which counter: all of the caller's own, or the one of this rule."""
+
+    rule: RuleName | None = None
+
+
+class Grant(Wish):
+    """How many requests to give back, at most what was spent."""
+
+    rule: RuleName | None = None
+    requests: Annotated[int, Field(ge=1, le=UNITS)]
+
+
+class Override(Wish):
+    """Numbers in place of the rule's, until a moment."""
+
+    rule: RuleName | None = None
+    rps: Annotated[float, Field(ge=0.001, le=UNITS)]
+    rpm: Annotated[int, Field(ge=1, le=UNITS)]
+    burst: Annotated[int, Field(ge=1, le=UNITS)]
+    expires_in_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)] | None = None
+    expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def ends(self) -> Override:
+        if (self.expires_in_seconds is None) == (self.expires_at is None):
+            raise ValueError("give either expires_in_seconds or expires_at: every override ends")
+        if self.expires_at is not None and not 0 < (self.expires_at - _now()).total_seconds() <= LONGEST_SECONDS:
+            raise ValueError("expires_at is within the next 366 days")
+        return self
+
+
+def _caller(request: Request, caller: str, tier: Tier = None) -> Caller:
+    publisher: Publisher = request.app.state.publisher
+    if publisher.published is None:
+        raise ApiError(503, "no configuration is in force yet")
+    try:
+        return find_caller(caller, tier, publisher.published.config)
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error
+
+
+Who = Annotated[Caller, Depends(_caller)]
+
+
+@router.get(
+    "/{caller:path}/limits",
+    dependencies=[Depends(require(Role.VIEWER))],
+    summary="What a caller has spent and has left; spends nothing",
+)
+async def limits(request: Request, who: Who) -> dict[str, Any]:
+    return await _ask(request, "Peek", who)
+
+
+@router.post("/{caller:path}/reset", summary="Nothing is spent any more")
+async def reset(
+    request: Request,
+    who: Who,
+    by: Editor,
+    wish: Annotated[Reset | None, Body()] = None,
+    x_change_reason: ChangeReason = "",
+) -> dict[str, Any]:
+    wish = wish or Reset()
+    return await _change(request, "Reset", who, by, wish.reason or x_change_reason, rule=wish.rule)
+
+
+@router.post("/{caller:path}/grant", summary="Give back some requests now")
+async def grant(
+    request: Request, who: Who, by: Editor, wish: Grant, x_change_reason: ChangeReason = ""
+) -> dict[str, Any]:
+    reason = wish.reason or x_change_reason
+    return await _change(request, "Grant", who, by, reason, rule=wish.rule, requests=wish.requests)
+
+
+@router.put("/{caller:path}/override", summary="Other numbers for one caller, until a moment")
+async def override(
+    request: Request, who: Who, by: Editor, wish: Override, x_change_reason: ChangeReason = ""
+) -> dict[str, Any]:
+    values = wish.model_dump(exclude={"reason", "expires_at"})
+    expires_at = wish.expires_at.timestamp() if wish.expires_at else None
+    reason = wish.reason or x_change_reason
+    return await _change(request, "Override", who, by, reason, **values, expires_at=expires_at)
+
+
+@router.delete("/{caller:path}/override", summary="Back to the policy's numbers")
+async def remove_override(
+    request: Request,
+    who: Who,
+    by: Editor,
+    rule: Annotated[RuleName | None, Query()] = None,
+    x_change_reason: ChangeReason = "",
+) -> dict[str, Any]:
+    return await _change(request, "Override", who, by, x_change_reason, rule=rule, remove=True)
+
+
+async def _change(request: Request, method: str, who: Caller, by: str, reason: str, **values: Any) -> dict[str, Any]:
+    answer = await _ask(request, method, who, by=by, reason=reason, **values)
+    log.info(f"caller.{method.lower()}", caller=who.caller, address=who.address, by=by, reason=reason, **values)
+    return answer
+
+
+async def _ask(request: Request, method: str, who: Caller, **values: Any) -> dict[str, Any]:
+    service: CallerLimits | None = request.app.state.callers
+    if service is None:
+        raise ApiError(503, "this control plane knows no rate-limit service")
+    try:
+        answer = await service.ask(method, who, **values)
+    except LimitsRefused as error:
+        raise ApiError(400, str(error)) from error
+    except LimitsUnavailable as error:
+        raise ApiError(503, str(error), {"Retry-After": "1"}) from error
+    answer.pop("tier_known", None)
+    rules = [_readable(rule) for rule in answer.pop("rules", [])]
+    return {
+        "caller": who.caller,
+        "address": who.address,
+        "tier": who.tier,
+        "tier_assumed": who.is_tier_assumed,
+        **answer,
+        "rules": rules,
+    }
+
+
+def _readable(rule: dict[str, Any]) -> dict[str, Any]:
+    if rule.get("override"):
+        at = datetime.fromtimestamp(rule["override"]["expires_at"], UTC)
+        rule["override"]["expires_at"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rule
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,53 @@
+"""What these tests share: a clock, the real judge, and hypothesis at a length that fits a busy machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from controlplane import envoy
+
+settings.register_profile("short", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("long" if os.environ.get("MGW_LONG_TESTS") else "short")
+
+
+class FakeClock:
+    """Time as a test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def envoy_binary() -> Path:
+    """The Envoy that judges."""
+    return envoy.find(os.environ)
+
+
+@pytest.fixture
+def executable(tmp_path: Path) -> Callable[[str], Path]:
+    """A program of a few shell lines, to stand where Envoy does."""
+
+    def make(lines: str) -> Path:
+        path = tmp_path / "program"
+        path.write_text(f"#!/bin/sh\n{lines}\n")
+        path.chmod(0o755)
+        return path
+
+    return make

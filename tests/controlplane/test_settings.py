@@ -1,0 +1,68 @@
+"""How the control plane is told to run."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from controlplane.settings import Settings
+from controlplane.translate.topology import Address
+
+
+def test_defaults_stay_on_this_machine() -> None:
+    """Without a word, everything listens on loopback and the operator's token is a new one."""
+    one, other = Settings.from_environment({}), Settings.from_environment({})
+
+    assert {address.partition(":")[0] for address in one.internal} == {"127.0.0.1"}
+    assert one.api_token.get_secret_value() != other.api_token.get_secret_value()
+    assert len(one.api_token.get_secret_value()) >= 32
+    assert (one.api_token_editor, one.api_token_viewer) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("authz:1", Address("authz", 1)),
+        ("[::1]:65535", Address("::1", 65535)),
+        (" a:1 ", Address("a", 1)),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    """HOST:PORT, with brackets around an IPv6 address, and back."""
+    assert Address.parse(text) == address
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["", "a", ":80", "a:", "a:0", "a:65536", "a:x", "a:-1", "80"])
+def test_what_is_no_address(text: str) -> None:
+    """Anything else is said in words."""
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        Address.parse(text)
+
+
+def test_lists_of_replicas() -> None:
+    """Replicas are separated by commas, and all of them are the gateway's own."""
+    settings = Settings.from_environment(
+        {"MGW_AUTHZ_ADDRESSES": "a:1, b:2,", "MGW_INTERNAL_ADDRESSES": "redis:6379", "MGW_XDS_LISTEN": ""}
+    )
+
+    assert settings.topology.authz == (Address("a", 1), Address("b", 2))
+    assert {"a:1", "b:2", "redis:6379", "127.0.0.1:18000", "127.0.0.1:18001"} <= settings.internal
+
+
+def test_a_bad_setting_is_named() -> None:
+    """The error says which setting it is."""
+    with pytest.raises(ValidationError) as caught:
+        Settings.from_environment({"MGW_XDS_LISTEN": "nowhere"})
+
+    assert [error["loc"] for error in caught.value.errors()] == [("xds_listen",)]
+
+
+def test_what_is_printed_at_start_shows_no_token() -> None:
+    """Tokens are masked wherever settings are printed."""
+    environment = {f"MGW_API_TOKEN{role}": "hush" for role in ("", "_EDITOR", "_VIEWER")}
+    settings = Settings.from_environment(environment)
+
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump(mode='json')}"
+    assert settings.api_token.get_secret_value() == "hush"

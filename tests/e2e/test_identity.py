@@ -1,0 +1,240 @@
+"""Contract 2: who is calling. One table through real Envoy, with the same answers whoever verifies."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.e2e.identity_cases import (
+    BAD,
+    EDGE,
+    FORBIDDEN,
+    ISSUER,
+    JWT,
+    MODES,
+    NOBODY,
+    PROVIDERS,
+    SECRETS,
+    TOKENS,
+    Caller,
+    Case,
+    Headers,
+    KeySource,
+    claims,
+    compact,
+    document,
+    many,
+    scheme,
+)
+from tests.support.gateway import Echo, Gateway, eventually
+from tests.support.wire import Answer, Connection
+
+ANONYMOUS = ("", "anonymous")
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def one(mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The shipped provider: HS256 with JWT_SECRET, no issuer."""
+    with Gateway(tmp_path_factory.mktemp(mode) / "one", document=document(mode)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def several(mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Seven providers with a kind of key each."""
+    with KeySource(EDGE) as source:
+        directory = tmp_path_factory.mktemp(mode) / "several"
+        with Gateway(directory, document=many(mode, source.uri), environment=SECRETS) as running:
+            if mode == "envoy":
+                eventually(lambda: not asks_authz(running, EDGE.sign(claims(iss=ISSUER["edge"]))))
+            yield running
+
+
+def asks_authz(gateway: Gateway, token: str, path: str = "/t/required") -> bool:
+    """Whether a request with this token, which must be believed, made Envoy ask the authz service."""
+    before = decisions(gateway)
+    assert gateway.ask(path, headers=scheme(token)).status == 200
+    return decisions(gateway) != before
+
+
+def decisions(gateway: Gateway) -> float:
+    """How many requests authz has decided."""
+    lines = re.findall(r"^mgw_authz_decisions_total\{.*\} (\S+)$", gateway.metrics("authz"), re.MULTILINE)
+    return sum(map(float, lines))
+
+
+def caller(answer: Answer) -> Caller:
+    """Whom the upstream was told of, each header at most once."""
+    echo = Echo.of(answer)
+    assert [len(echo.values(name)) for name in ("x-user-id", "x-user-tier")] in ([0, 0], [1, 1])
+    assert not any(
+        re.match(r"x[-_](user[-_](id|tier)|mgw[-_])", name) for name in echo.names() - {"x-user-id", "x-user-tier"}
+    )
+    who = (echo.value("x-user-id") or "").encode("latin-1").decode()
+    return who, echo.value("x-user-tier") or "anonymous"
+
+
+def refusal(answer: Answer) -> tuple[int, str | None, str | None]:
+    assert answer.value("content-type") == "application/json"
+    assert set(answer.json()["error"]) == {"code", "message"}
+    return answer.status, answer.code, answer.value("www-authenticate")
+
+
+REFUSALS = {
+    NOBODY: (401, "UNAUTHORIZED", "Bearer"),
+    BAD: (401, "AUTH_FAILED", 'Bearer error="invalid_token"'),
+    FORBIDDEN: (403, "FORBIDDEN", None),
+}
+
+
+def judge(gateway: Gateway, case: Case, refusing: str, lenient: str) -> None:
+    """Send a case to its own route; else to one that requires a caller and to one that does not."""
+    headers, outcome = case.makes()
+    if case.route:
+        check(gateway, f"/t/{case.route}", headers, outcome)
+        return
+    check(gateway, refusing, headers, outcome)
+    check(gateway, lenient, headers, ANONYMOUS if outcome in (NOBODY, BAD) else outcome)
+
+
+def check(gateway: Gateway, path: str, headers: Headers, outcome: Caller | str) -> None:
+    """Twice: what was decided a moment ago is decided the same way again."""
+    for _ in range(2):
+        answer = gateway.ask(path, headers=headers)
+        expected = outcome if isinstance(outcome, str) else outcome[1]
+        if expected in REFUSALS:
+            assert refusal(answer) == REFUSALS[expected]
+        else:
+            assert answer.status == 200, answer.body
+            assert caller(answer) == outcome
+
+
+@pytest.mark.parametrize("case", TOKENS, ids=str)
+def test_one_provider(one: Gateway, case: Case) -> None:
+    """A caller is believed, taken for nobody, or refused as the contract says, the same in both modes."""
+    judge(one, case, "/t/required", "/t/optional")
+
+
+@pytest.mark.parametrize("case", PROVIDERS, ids=str)
+def test_several_providers(several: Gateway, case: Case) -> None:
+    """A token is believed by its own provider's rules only: keys, algorithms, issuer, audiences, claims, leeway."""
+    judge(several, case, "/t/required", "/t/optional")
+
+
+def test_who_is_asked(mode: str, one: Gateway, several: Gateway) -> None:
+    """Envoy decides plain tokens and plain absence by itself where it verifies; by default authz is always asked."""
+    plain = claims(roles=["a", "b"], nested={"a": [1, 2]}, email="a@b.test")
+    tokens = [(one, compact(JWT, plain))]
+    tokens += [(several, case.makes()[0][0][1].partition(" ")[2]) for case in PROVIDERS if case.name in SETTLED]
+    before = decisions(one)
+    assert one.ask("/t/optional").status == 200
+    asked = [decisions(one) != before, *(asks_authz(gateway, token) for gateway, token in tokens)]
+
+    assert len(asked) > len(SETTLED)
+    assert set(asked) == {mode != "envoy"}
+
+
+SETTLED = {f"{name} verifies" for name in ("idp", "pem", "curves", "edge", "strict")} | {
+    "the new secret",
+    "the old secret",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/t/scoped", {"claims": {"scope": "read write"}}),
+        ("/t/required", {"more": [("X-API-Key", "x")]}),
+        ("/t/required", {"claims": {"sub": "jürgen"}}),
+        ("/t/required", {"claims": {"x": None, "nested": {"y": None}}}),
+    ],
+)
+def test_what_envoy_leaves_to_authz(one: Gateway, path: str, headers: dict[str, object]) -> None:
+    """Scopes, API keys and what Envoy cannot read beyond doubt are always decided by authz."""
+    before = decisions(one)
+    more = headers.get("claims", {})
+    assert isinstance(more, dict)
+    extra = headers.get("more", [])
+    assert isinstance(extra, list)
+    token = compact(JWT, claims() | more)
+
+    assert one.ask(path, headers=[*scheme(token), *extra]).status == 200
+    assert decisions(one) == before + 1
+
+
+@pytest.mark.parametrize("parameter", ["access_token", "token", "jwt", "authorization"])
+def test_a_token_in_the_query_is_none(one: Gateway, parameter: str) -> None:
+    """Only the Authorization header carries a token: one in the query neither identifies nor rescues a bad one."""
+    token = compact(JWT, claims())
+    forged = token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBA")
+
+    assert refusal(one.ask(f"/t/required?{parameter}={token}")) == REFUSALS[NOBODY]
+    assert refusal(one.ask(f"/t/required?{parameter}={token}", headers=scheme(forged))) == REFUSALS[BAD]
+    assert caller(one.ask(f"/t/optional?{parameter}={token}", headers=scheme(forged))) == ANONYMOUS
+
+
+def test_one_token_again_and_again(one: Gateway) -> None:
+    """A token that was believed is refused from the second in which it expires, however often it was seen."""
+    body = claims(exp=int(time.time()) + 2)
+    token = compact(JWT, body)
+    seen: list[tuple[float, int]] = []
+    while time.time() < body["exp"] + 0.3:
+        began = time.time()
+        status = one.ask("/t/required", headers=scheme(token)).status
+        if time.time() < body["exp"] or began >= body["exp"]:
+            seen.append((began - body["exp"], status))
+        time.sleep(0.02)
+
+    assert {status for since, status in seen if since < 0} == {200}
+    assert {status for since, status in seen if since >= 0} == {401}
+
+
+def test_no_single_changed_character_is_believed(one: Gateway) -> None:
+    """Whichever one character of a good token is another one, the answer is never 200."""
+    token = compact(JWT, claims())
+    connection = Connection(one.address)
+
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(0, len(token) - 1), st.integers(0x20, 0xFF).filter(lambda code: code != 0x7F))
+    def change(at: int, code: int) -> None:
+        nonlocal connection
+        changed = token[:at] + chr(code) + token[at + 1 :]
+        head = f"GET /t/required HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {changed}\r\n\r\n"
+        connection.send(head.encode("latin-1"))
+        answer = connection.receive()
+        assert answer is not None
+        assert answer.status == (200 if changed == token else 401)
+
+    with connection:
+        change()
+
+
+def test_secrets_stay_inside(one: Gateway, several: Gateway) -> None:
+    """No secret, in whichever spelling, is in a log, an answer of the operator API, or Envoy's own dump."""
+    for gateway in (one, several):
+        places = {f"log of {part['name']}": Path(part["log"]).read_bytes() for part in gateway.run["components"]}
+        places |= {path: gateway.api("GET", path).content for path in ("/v1/config", "/v1/nodes")}
+        admin = gateway.component("envoy")["admin"]
+        places |= {page: gateway.read(admin + page).encode() for page in ("/config_dump?include_eds", "/server_info")}
+        places |= {f"metrics of {name}": gateway.metrics(name).encode() for name in ("authz", "controlplane", "envoy")}
+        assert len(places["/config_dump?include_eds"]) > 10_000
+        for secret in SECRETS.values():
+            for spelling in spellings(secret.encode()):
+                assert not [place for place, text in places.items() if spelling in text]
+
+
+def spellings(secret: bytes) -> list[bytes]:
+    """Without the last characters of base64, which depend on what follows."""
+    return [secret, secret.hex().encode(), base64.b64encode(secret)[:-4], base64.urlsafe_b64encode(secret)[:-4]]

@@ -1,0 +1,157 @@
+"""Contract 6: one JSON line a request, with the same fields for every outcome, and never a token."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import SECRET, Gateway, bearer, client_address, eventually, token, unique
+
+PATH = "/api/v1/genres"
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+OUTCOMES: list[tuple[str, str, int, str, str | None, str | None, str | None]] = [
+    ("GET", PATH, 200, "INFO", None, "genres", "discovery"),
+    ("POST", "/api/v1/search?q=1", 200, "INFO", None, "search", "discovery"),
+    ("GET", "/t/required", 401, "WARN", "UNAUTHORIZED", "t-required", "patient"),
+    ("GET", "/nowhere", 404, "WARN", "NOT_FOUND", None, None),
+    ("DELETE", PATH, 405, "WARN", "METHOD_NOT_ALLOWED", None, None),
+    ("GET", "/api/v1/content/a%2fb", 400, "WARN", "BAD_REQUEST", None, None),
+    ("GET", "/t/dead", 502, "ERROR", "PROXY_ERROR", "t-dead", "dead"),
+]
+
+
+def asked(gateway: Gateway, target: str, method: str = "GET", *headers: tuple[str, str]) -> tuple[int, dict[str, Any]]:
+    """The status of a request, and its line in the log."""
+    mine = unique("log")
+    body = b"x" if method == "POST" else None
+    answer = gateway.ask(target, method, [*headers, ("X-Request-ID", mine)], body)
+    return answer.status, gateway.log_line(mine)
+
+
+@pytest.mark.parametrize(("method", "target", "status", "level", "error", "route", "service"), OUTCOMES)
+def test_a_request_has_one_line(
+    gateway: Gateway,
+    method: str,
+    target: str,
+    status: int,
+    level: str,
+    error: str | None,
+    route: str | None,
+    service: str | None,
+) -> None:
+    """Each outcome is logged with its level, the documented fields, and their types."""
+    address = ("X-Forwarded-For", client_address())
+
+    said, line = asked(gateway, target, method, address, ("X-Correlation-ID", "chain"))
+
+    path, _, query = target.partition("?")
+    assert (said, line["status"], line["level"], line.get("error")) == (status, status, level, error)
+    assert (line["method"], line["path"], line.get("query", "")) == (method, path, query)
+    assert (line["user_id"], line["tier"], line["correlation_id"]) == ("anonymous", "anonymous", "chain")
+    assert TIMESTAMP.fullmatch(line["timestamp"])
+    assert isinstance(line["status"], int)
+    assert isinstance(line["duration_ms"], int | float)
+    assert line["duration_ms"] >= 0
+    if route:
+        assert (line["route"], line["service"]) == (route, service)
+    assert sum(other.get("request_id") == line["request_id"] for other in gateway.log_lines()) == 1
+
+
+def test_a_verified_caller_is_named(gateway: Gateway) -> None:
+    """user_id is the verified subject, tier its tier; a client's own claim to either is not believed."""
+    subject = unique("ann")
+
+    _, line = asked(gateway, PATH, "GET", bearer(token(sub=subject, tier="pro")), ("X-User-ID", "eve"))
+
+    assert (line["user_id"], line["tier"], line["level"]) == (subject, "pro", "INFO")
+
+
+def test_a_bad_token_names_nobody(gateway: Gateway) -> None:
+    """A caller whose token is not good is anonymous in the log, with AUTH_FAILED."""
+    status, line = asked(gateway, "/t/required", "GET", bearer(token(sub="eve", ttl=-5)))
+
+    assert (status, line["error"], line["user_id"], line["tier"]) == (401, "AUTH_FAILED", "anonymous", "anonymous")
+
+
+def test_a_429_is_a_warning(gateway: Gateway) -> None:
+    """It carries the caller and RATE_LIMITED."""
+    subject = unique("busy")
+    caller = bearer(token(sub=subject, tier="free"))
+    assert eventually(lambda: gateway.ask("/t/scarce", headers=[caller]).status == 429, every=0)
+
+    status, line = asked(gateway, "/t/scarce", "GET", caller)
+
+    assert status == 429
+    assert (line["level"], line["error"], line["user_id"], line["service"]) == (
+        "WARN",
+        "RATE_LIMITED",
+        subject,
+        "patient",
+    )
+
+
+def test_an_upstreams_error_has_no_code_of_ours(gateway: Gateway) -> None:
+    """A service's own 500 is an ERROR by its status; `error` is for the gateway's refusals."""
+    status, line = asked(gateway, "/t/dear", "GET", ("X-Demo-Status", "500"), bearer(token(tier="pro")))
+
+    assert (status, line["level"], line.get("error")) == (500, "ERROR", None)
+
+
+SECRETS_IN = [
+    "{path}?access_token={token}",
+    "{path}?token={token}",
+    "{path}?a=1&Token={token}&b=2",
+    "{path}?jwt={token}",
+    "{path}?q={token}",
+    "{path}?id_token={token}&access_token={token}",
+    "{path}?refresh_token=opaque-secret-value",
+    "{path}?TOKEN=opaque-secret-value",
+    "{path}?access%5Ftoken={token}",
+]
+
+
+@pytest.mark.parametrize("template", SECRETS_IN)
+def test_a_token_in_the_query_is_not_logged(gateway: Gateway, template: str) -> None:
+    """Whatever its parameter is called, it reaches the service as it is and the log without its value."""
+    caller = token(tier="pro")
+    target = template.format(path=PATH, token=caller)
+
+    _, line = asked(gateway, target, "GET", bearer(caller))
+
+    text = repr(line)
+    assert caller not in text
+    assert caller.split(".")[2] not in text
+    assert caller.split(".")[1] not in text
+    assert "opaque-secret-value" not in text
+
+
+def test_no_log_of_any_part_has_a_secret(gateway: Gateway) -> None:
+    """Neither tokens, good or bad, nor the signing secret, nor the operator's token stand in any file of logs."""
+    good, bad = token(tier="pro"), token(secret="another-secret-of-the-same-good-length")
+    for caller in (good, bad, "opaque-nonsense-token"):
+        for path in (PATH, "/t/required", "/nowhere", f"/api/v1/content/{caller}"):
+            asked(gateway, path, "GET", bearer(caller))
+
+    logs = "".join(path.read_text(errors="replace") for path in (gateway.directory / "log").glob("*.log"))
+    found = [
+        name for name, secret in {"JWT_SECRET": SECRET, "API token": gateway.run["api_token"]}.items() if secret in logs
+    ]
+    found += [name for name, secret in {"good": good, "bad": bad}.items() if secret.split(".")[2] in logs]
+    assert found == []
+    assert not re.search(r"authorization.{0,4}bearer", logs, re.IGNORECASE)
+
+
+def test_a_hostile_header_cannot_forge_a_line(gateway: Gateway) -> None:
+    """Whatever stands in path, query and ids, each line stays one JSON object."""
+    subject = 'x","level":"FORGED","y":"'
+    target = f'{PATH}?q="}}%0a{{"level":"FORGED"}}'
+
+    _, line = asked(gateway, target, "GET", bearer(token(sub=subject, tier="pro")))
+
+    assert (line["level"], line["user_id"]) == ("INFO", subject)
+    log = Path(gateway.component("envoy")["log"]).read_text()
+    assert '"level":"FORGED"' not in log

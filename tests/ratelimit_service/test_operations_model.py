@@ -1,0 +1,91 @@
+"""Both scripts against the model, over random histories of requests and of an operator's hands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ratelimit_service.counters.memory import MemoryCounters
+from ratelimit_service.counters.redis import Script, decide_arguments, operate_arguments, read_answer
+from ratelimit_service.limits import WINDOW_US, Charge, Limit, Rule
+
+START_US = 1_800_000_000_000_000
+DECIDE, OPERATE = Script("decide.lua"), Script("operate.lua")
+
+limit_numbers = st.builds(
+    Limit, rps=st.sampled_from([0.007, 0.3, 1, 3, 1000]), rpm=st.integers(1, 30), burst=st.integers(1, 20)
+)
+waits_us = st.one_of(
+    st.just(0), st.integers(1, 300_000), st.integers(0, 2 * WINDOW_US), st.integers(-WINDOW_US, 0), st.just(WINDOW_US)
+)
+callers, names = st.sampled_from("ab"), st.sampled_from(["tier", "global:x", "route:y"])
+kinds = st.sampled_from(["enforced", "enforced", "shadow", "late"])
+one_charge = st.tuples(callers, names, st.integers(0, 10), kinds)
+requests = st.tuples(st.just("decide"), st.lists(one_charge, min_size=1, max_size=4), st.integers(0, 9))
+resets = st.tuples(st.sampled_from(["reset", "remove"]), callers, names, st.just(()))
+grants = st.tuples(st.just("grant"), callers, names, st.tuples(st.integers(1, 12)))
+overrides = st.tuples(
+    st.just("override"),
+    callers,
+    names,
+    st.tuples(
+        st.sampled_from([0, START_US + WINDOW_US]),
+        st.integers(0, 3 * WINDOW_US),
+        st.integers(1, 20),
+        st.sampled_from([7, 1000, 1_000_000]),
+        st.integers(1, 30),
+        st.just("a note"),
+    ),
+)
+steps = st.tuples(waits_us, st.one_of(requests, requests, requests, resets, grants, overrides))
+
+
+@pytest.fixture(scope="module")
+def client(shared_valkey: Any) -> redis.Redis:
+    connected: redis.Redis = shared_valkey.client()
+    for script in (DECIDE, OPERATE):
+        connected.script_load(script.source)
+    return connected
+
+
+def charges_of(asked: list[Any], limit: Limit) -> list[Charge]:
+    unique = {(caller, name): (cost, kind) for caller, name, cost, kind in asked}
+    return [
+        Charge(caller * 22, Rule(name, limit, is_shadow=kind == "shadow"), cost, kind == "late")
+        for (caller, name), (cost, kind) in unique.items()
+    ]
+
+
+@given(st.lists(limit_numbers, min_size=2, max_size=3), st.lists(steps, max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_scripts_equal_the_model(client: redis.Redis, limits: list[Limit], history: list[Any]) -> None:
+    """Whatever is asked, told late, tried as a shadow, overridden, reset or given back: both say the same."""
+    client.flushdb()
+    now_us = START_US
+    model = MemoryCounters(clock=lambda: now_us, quiet_us=2 * START_US)
+    with asyncio.Runner() as runner:
+        for wait_us, (verb, *what) in history:
+            now_us += wait_us
+            if verb == "decide":
+                charges = charges_of(what[0], limits[what[1] % len(limits)])
+                answer: Any = client.evalsha(DECIDE.sha, *decide_arguments(charges, now_us))
+                assert read_answer(answer, len(charges)) == runner.run(model.decide(charges))
+            else:
+                caller, name, values = what
+                told = client.evalsha(OPERATE.sha, *operate_arguments(caller * 22, name, verb, values, now_us))
+                assert told == runner.run(model.operate(caller * 22, name, verb, *values))
+
+
+def test_an_override_ends_by_itself(client: redis.Redis) -> None:
+    """Its key expires with it."""
+    client.flushdb()
+    values = (0, 5_000_000, 10, 1000, 10, "{}")
+    client.evalsha(OPERATE.sha, *operate_arguments("c" * 22, "tier", "override", values))
+
+    (key,) = client.keys("*")
+    assert 4_000 < client.pttl(key) <= 5_000
