@@ -84,7 +84,7 @@ def _source(provider: Provider, keys: EnvoyKeys) -> protos.base.DataSource | Non
 
 def held(provider: Provider) -> str:
     """What an Envoy's metadata says if it holds this provider's secrets from these very references."""
-    entries = [(None, provider.secret)] if provider.secret else []
+    entries: list[tuple[str | None, str | None]] = [(None, provider.secret)] if provider.secret else []
     entries += [(entry.kid, entry.secret) for entry in provider.secrets]
     return f"{provider.name}:{keysets.references_digest(entries)}"
 

@@ -64,8 +64,8 @@ def test_light_parts_import_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("words", "added"),
     [
-        ([], ["-n", "2", "--dist", "loadgroup"]),
-        (["-k", "x"], ["-n", "2", "--dist", "loadgroup"]),
+        ([], ["-n", "2", "--dist", "loadfile"]),
+        (["-k", "x"], ["-n", "2", "--dist", "loadfile"]),
         (["-n", "4"], []),
         (["-n0"], []),
         (["--pdb"], []),

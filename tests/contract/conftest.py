@@ -75,11 +75,18 @@ class Gateway:
             request.attributes.request.http.headers[header.replace("_", "-")] = value
         return external_auth_pb2.CheckResponse.FromString(await self.authz.check(request))
 
+    def _rate_limits(self, name: str) -> Any:
+        """The route's descriptors: on the route itself, or with the filter where a cost comes with the answer."""
+        route = self.route(name)
+        per_route = protos.ratelimit_filter.RateLimitPerRoute()
+        route.typed_per_filter_config[filters.RATE_LIMIT].Unpack(per_route)
+        return route.route.rate_limits or per_route.rate_limits
+
     def descriptor(self, name: str, answer: Any, address: str = "192.0.2.1") -> list[tuple[str, str]]:
         """The entries that Envoy makes of a route's actions and authz's metadata (route.v3.RateLimit.Action)."""
         metadata = {filters.EXT_AUTHZ: protos.message_to_dict(answer.dynamic_metadata)}
         entries = []
-        for action in self.route(name).route.rate_limits[0].actions:
+        for action in self._rate_limits(name)[0].actions:
             kind = action.WhichOneof("action_specifier")
             if kind == "generic_key":
                 entries.append((action.generic_key.descriptor_key, action.generic_key.descriptor_value))

@@ -1,0 +1,174 @@
+"""`limits.enforced_by: envoy`: quotas handed out by the rate-limit service, spent inside real Envoys."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import Gateway, a_route, bearer, default_document, eventually, token
+
+PATH = "/api/v1/genres"
+FREE_RPS, FREE_BURST = 10, 20
+Passed = list[float]
+
+
+def quota_document() -> dict[str, Any]:
+    document = default_document()
+    document["limits"]["enforced_by"] = "envoy"
+    document["routes"].append(a_route("scarce", "discovery", limits={"rps": 1, "rpm": 100, "burst": 3}))
+    return document
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway of two Envoys. The tests leave it as they find it, and the last ones break it."""
+    with Gateway(tmp_path_factory.mktemp("quota") / "run", "--envoy", "2", document=quota_document()) as running:
+        yield running
+
+
+def hammer(address: str, headers: dict[str, str], seconds: float, path: str = PATH) -> Passed:
+    """Ask without a pause over one connection; answers when requests passed. Everything else must be a 429."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=5)
+    began, passed = time.monotonic(), Passed()
+    while (now := time.monotonic() - began) < seconds:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status in (200, 429), answer.status
+        if answer.status == 200:
+            passed.append(now)
+    connection.close()
+    return passed
+
+
+def hammer_all(addresses: Sequence[str], headers: dict[str, str], seconds: float) -> list[Passed]:
+    with ThreadPoolExecutor(len(addresses)) as threads:
+        return list(threads.map(lambda address: hammer(address, headers, seconds), addresses))
+
+
+def caller(tier: str) -> dict[str, str]:
+    return dict([bearer(token(tier=tier))])
+
+
+def address(gateway: Gateway, index: int) -> str:
+    found: str = gateway.component("envoy", index)["address"]
+    return found
+
+
+def metric(gateway: Gateway, name: str) -> float:
+    lines = gateway.metrics("ratelimit").splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+@pytest.mark.parametrize(("tier", "rps", "burst"), [("free", 10, 20), ("pro", 50, 100)])
+def test_a_caller_has_the_tiers_burst_and_rate(two: Gateway, tier: str, rps: int, burst: int) -> None:
+    """At one Envoy a caller gets the burst at once and then the rate."""
+    passed = hammer(address(two, 0), caller(tier), 2)
+
+    assert burst + 2 * rps * 0.8 <= len(passed) <= burst + 2 * rps + 2
+
+
+def test_two_envoys_share_one_limit(two: Gateway) -> None:
+    """Both together let the limit pass, and each its part. What their first requests may add is a ceiling's burst."""
+    one, other = hammer_all([address(two, 0), address(two, 1)], caller("free"), 3)
+
+    assert len(one) + len(other) <= FREE_BURST + 3 * FREE_RPS + FREE_BURST
+    late = [len([at for at in passed if at > 1]) for passed in (one, other)]
+    assert sum(late) <= 2 * FREE_RPS + 2
+    assert min(late) >= 0.7 * FREE_RPS, "each has half of the rate"
+
+
+def test_a_refusal_has_the_gateways_shape(two: Gateway) -> None:
+    """A 429 of a quota or of the ceiling reads like any other; Retry-After is the shortest wait that may help."""
+    mine = [bearer(token(tier="free"))]
+    refused = eventually(lambda: (answer := two.ask(PATH, headers=mine)).status == 429 and answer, every=0)
+
+    assert refused.json() == {"error": {"code": "RATE_LIMITED", "message": "Too many requests", "retry_after": 1}}
+    assert refused.header("retry-after") == "1"
+    assert refused.header("x-gateway-error") == "RATE_LIMITED"
+
+
+def test_a_route_with_its_own_numbers_has_its_own_quota(two: Gateway) -> None:
+    """Its budget is spent alone, and leaves the tier's whole."""
+    mine = caller("free")
+
+    scarce = hammer(address(two, 0), mine, 0.8, "/t/scarce")
+
+    assert 3 <= len(scarce) <= 4
+    assert len(hammer(address(two, 0), mine, 0.5)) >= FREE_BURST
+
+
+def test_what_is_free_is_in_no_quota(two: Gateway) -> None:
+    """Health, unknown paths, wrong methods and missing tokens open no bucket."""
+    before = metric(two, "mgw_ratelimit_quota_buckets")
+    for path, method in (("/health", "GET"), ("/nope", "GET"), (PATH, "DELETE"), ("/api/v1/user/profile", "GET")):
+        two.ask(path, method)
+    time.sleep(0.3)
+
+    assert metric(two, "mgw_ratelimit_quota_buckets") <= before
+
+
+def test_a_changed_tier_is_enforced_within_a_second(two: Gateway) -> None:
+    """A higher rate reaches the Envoys by itself: no report and no restart in between."""
+    mine, document = caller("free"), quota_document()
+    document["limits"]["tiers"]["free"] = {"rps": 100, "rpm": 6000, "burst": 100}
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(hammer, address(two, 0), mine, 4)
+        time.sleep(1)
+        answer = two.put_config(document)
+        passed = asking.result()
+    assert answer.status_code == 200, answer.text
+
+    quick = [second for second in range(4) if len([at for at in passed if second <= at < second + 1]) > 60]
+    assert quick and quick[0] <= 2
+    assert two.put_config(quota_document()).status_code == 200
+
+
+def test_an_envoy_that_dies_leaves_its_share(two: Gateway) -> None:
+    """Killed, its connection breaks, and the other has the whole rate at once."""
+    mine = caller("free")
+    with ThreadPoolExecutor(2) as threads:
+        living = threads.submit(hammer, address(two, 0), mine, 4)
+        dying = threads.submit(hammer, address(two, 1), mine, 1.4)
+        assert dying.result()
+        two.kill("envoy", 1)
+        passed = living.result()
+
+    before = len([at for at in passed if 0.4 < at <= 1.4])
+    after = len([at for at in passed if 2 < at <= 4])
+    assert before <= FREE_RPS * 0.7
+    assert after >= 2 * FREE_RPS * 0.8
+    two.revive("envoy")
+
+
+def test_without_the_service_the_ceiling_holds(two: Gateway) -> None:
+    """Killed, assignments go on and new callers have their tier's burst and rate in each Envoy; back, it is told."""
+    old = caller("free")
+    hammer(address(two, 0), old, 1)
+    two.kill("ratelimit")
+
+    known, unknown = hammer(address(two, 0), old, 1), hammer(address(two, 0), caller("free"), 1)
+
+    assert 0.6 * FREE_RPS <= len(known) <= FREE_RPS + 3
+    assert FREE_BURST <= len(unknown) <= FREE_BURST + FREE_RPS + 2
+    two.revive("ratelimit")
+    assert eventually(lambda: metric(two, "mgw_ratelimit_quota_streams") >= 1, seconds=8)
+
+
+def test_identity_inside_envoy_is_charged_alike(tmp_path: Any) -> None:
+    """With auth.verified_by: envoy a caller's bucket and tier are the same, and authz is not needed."""
+    document = quota_document()
+    document["auth"]["verified_by"] = "envoy"
+    with Gateway(tmp_path / "run", document=document) as gateway:
+        gateway.kill("authz")
+
+        passed = hammer(gateway.address, caller("free"), 1)
+
+        assert FREE_BURST + 0.7 * FREE_RPS <= len(passed) <= FREE_BURST + FREE_RPS + 2
+        assert metric(gateway, 'mgw_ratelimit_quota_requests_total{outcome="allowed",tier="free"}') >= 1
