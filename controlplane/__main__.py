@@ -66,7 +66,7 @@ def main() -> int:
 
 async def _run(settings: Settings) -> None:
     cache, registry, breakers = SnapshotCache(), NodeRegistry(), BreakerBoard()
-    server = DiscoveryServer(cache, registry, _breaker_feed(breakers))
+    server = DiscoveryServer(cache, registry, _breaker_feed(breakers), on_silence=lambda node: breakers.forget([node]))
     await server.start(str(settings.xds_listen))
     publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
     probes, service_probe = _dependency_probes(settings), ServiceProbe()

@@ -30,11 +30,16 @@ class DiscoveryServer:
     """Serves every node from the cache and keeps the registry true."""
 
     def __init__(
-        self, cache: SnapshotCache, registry: NodeRegistry, on_metrics: Callable[[str, MetricFamilies], None]
+        self,
+        cache: SnapshotCache,
+        registry: NodeRegistry,
+        on_metrics: Callable[[str, MetricFamilies], None],
+        on_silence: Callable[[str], None] = lambda _node: None,
     ) -> None:
         self._cache = cache
         self._registry = registry
         self._on_metrics = on_metrics
+        self._on_silence = on_silence
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str) -> None:
@@ -89,9 +94,12 @@ class DiscoveryServer:
 
     async def _metrics(self, messages: AsyncIterator[Any], _context: Any) -> Any:
         node = ""
-        async for message in messages:
-            node = message.identifier.node.id or node
-            self._on_metrics(node, message.envoy_metrics)
+        try:
+            async for message in messages:
+                node = message.identifier.node.id or node
+                self._on_metrics(node, message.envoy_metrics)
+        finally:
+            self._on_silence(node)
         return metrics_service.StreamMetricsResponse()
 
 

@@ -64,10 +64,12 @@ class Running:
         self.cache = SnapshotCache()
         self.registry = NodeRegistry()
         self.metrics: list[tuple[str, list[str]]] = []
+        self.silent: list[str] = []
         self.server = DiscoveryServer(
             self.cache,
             self.registry,
             lambda node, families: self.metrics.append((node, [family.name for family in families])),
+            self.silent.append,
         )
         self.channel: Any = None
 
@@ -248,7 +250,7 @@ async def test_many_nodes_are_told_at_once(running: Running) -> None:
 
 
 async def test_envoys_metrics_reach_whoever_wants_them(running: Running) -> None:
-    """The first message of a metrics stream says who speaks; all of them are handed on."""
+    """The first message of a metrics stream says who speaks; all are handed on, and so is the stream's end."""
     call = running.channel.stream_unary(
         f"/{METRICS_SERVICE}/StreamMetrics",
         request_serializer=metrics_service.StreamMetricsMessage.SerializeToString,
@@ -263,6 +265,7 @@ async def test_envoys_metrics_reach_whoever_wants_them(running: Running) -> None
 
     with contextlib.suppress(asyncio.CancelledError):
         call.cancel()
+    await until(lambda: running.silent == ["envoy-0"])
 
     assert running.metrics == [("envoy-0", ["cluster.membership_total"]), ("envoy-0", [])]
 
