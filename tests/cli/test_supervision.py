@@ -43,7 +43,7 @@ def test_parts_run_until_down_and_then_are_gone(mgw: Mgw) -> None:
 
     assert mgw("down").returncode == 0
 
-    assert not any(reachable(c["address"]) for c in components)
+    assert eventually(lambda: not any(reachable(c["address"]) for c in components))
     assert not (mgw.directory / "run.json").exists()
     assert mgw("status").returncode == 69
     assert mgw("down").returncode == 0

@@ -35,7 +35,8 @@ overrides = st.tuples(
     names,
     st.tuples(
         st.sampled_from([0, START_US + WINDOW_US]),
-        st.integers(0, 3 * WINDOW_US),
+        # Redis ends an override by its own clock, which goes on while the histories' stands still.
+        st.one_of(st.just(0), st.integers(WINDOW_US, 3 * WINDOW_US)),
         st.integers(1, 20),
         st.sampled_from([7, 1000, 1_000_000]),
         st.integers(1, 30),
