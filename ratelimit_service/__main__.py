@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -24,10 +24,14 @@ from .operations import Operations
 from .operator import OperatorServer
 from .policy import read_policy
 from .quotaserver import QuotaServer
+from .rls_policy import is_rls, load
 from .server import SERVICE, RateLimitServer
 from .serving import Serving, serve_metrics, stop_signal
 from .settings import Settings, read_settings
 from .storewatch import StoreWatch
+
+if TYPE_CHECKING:
+    from .rlsserver import RlsServer
 
 log = structlog.get_logger()
 
@@ -56,7 +60,9 @@ class Ratelimit:
         self._server = RateLimitServer(self._metrics)
         self._operator = OperatorServer(self._server, self._metrics)
         self._quotas = QuotaServer(self._metrics)
-        handlers = [self._server.handler(), self._operator.handler(), self._quotas.handler()]
+        self._rls = _open_rls(settings, self._metrics)
+        decider = self._rls or self._server
+        handlers = [decider.handler(), self._operator.handler(), self._quotas.handler()]
         self._serving = Serving(settings.listen, handlers, [SERVICE], settings.transport)
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
@@ -98,16 +104,22 @@ class Ratelimit:
             self._operator.operations = Operations(local)
             return Limiter(local, None, self._metrics)
         from .counters.cluster import open_counters  # redis-py takes a tenth of a second; the port is open by now
+        from .counters.redis import RedisCounters
 
         watch = StoreWatch(self._metrics, self._serving.set_store)
         counters = open_counters(settings.redis_url, watch, local, settings.store_timeout_seconds)
         self._start(counters.run())
         self._operator.operations = Operations(counters)
+        if self._rls is not None and isinstance(counters, RedisCounters):  # `_open_rls` takes no cluster
+            self._rls.use_store(counters)
         return Limiter(counters, local, self._metrics)
 
     def _take_first_policy(self) -> AdsClient | None:
         """From the file or from the last run; then from the control plane, which the answered client asks."""
         settings = self._settings
+        if self._rls is not None:
+            self._ready.set()
+            return None
         if settings.policy_file is not None:
             try:
                 document = json.loads(settings.policy_file.read_text("utf-8"))
@@ -156,6 +168,20 @@ class Ratelimit:
             log.error("task.failed", exc_info=error)
             self._has_failed = True
             self._stop.set()
+
+
+def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
+    """What answers where the policy is a file of envoyproxy/ratelimit's form."""
+    if settings.policy_file is None or not is_rls(settings.policy_file):
+        return None
+    if settings.redis_url.startswith("redis+cluster://"):
+        raise StartRefused("REDIS_URL: a YAML policy counts on one Redis, not on a cluster")
+    from .rlsserver import RlsServer  # it brings redis-py along, which the usual start puts off
+
+    try:
+        return RlsServer(metrics, load(settings.policy_file), settings.max_identities, settings.redis_url == "none")
+    except PolicyRefused as refusal:
+        raise StartRefused(str(refusal)) from refusal
 
 
 if __name__ == "__main__":

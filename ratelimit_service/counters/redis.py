@@ -105,6 +105,12 @@ class RedisCounters:
         answer: int = await self._ask(link, self._operate, operate_arguments(tag, rule_name, verb, values, now_us))
         return answer
 
+    async def call(self, script: Script, arguments: tuple[str | int, ...]) -> Any:
+        """What another script answers; the server learns it with its first call."""
+        if self._link is None:
+            raise CountersUnavailable(self._reason)
+        return await self._ask(self._link, script, arguments)
+
     async def note(self, tag: str, rule_name: str) -> str:
         """What was written beside the override, after its four numbers."""
         link = self._link

@@ -71,6 +71,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--authz", type=int, default=1)
     parser.add_argument("--ratelimit", type=int, default=1)
+    parser.add_argument("--verified-by", choices=("authz_service", "envoy"), default="authz_service")
+    parser.add_argument("--enforced-by", choices=("ratelimit_service", "envoy"), default="ratelimit_service")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     return parser.parse_args()
 
@@ -151,6 +153,8 @@ def _address(port: int) -> dict[str, object]:
 def _gateway(scratch: Path, upstream: int, arguments: argparse.Namespace) -> Iterator[Target]:
     document = yaml.safe_load((ROOT / "deploy/config/gateway.yaml").read_text())
     document["limits"]["tiers"] = dict.fromkeys(document["limits"]["tiers"], OUT_OF_THE_WAY)
+    document["auth"]["verified_by"] = arguments.verified_by
+    document["limits"]["enforced_by"] = arguments.enforced_by
     config = scratch / "gateway.yaml"
     config.write_text(yaml.safe_dump(document, sort_keys=False))
     services = {f"{name}_SERVICE_URL": f"http://127.0.0.1:{upstream}" for name in ("DISCOVERY", "SONA", "SYNC", "AUTH")}

@@ -23,6 +23,7 @@ from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 
 ROOT = Path(__file__).parents[2]
 POLICY = {"tiers": {"anonymous": {"rps": 1000, "rpm": 100, "burst": 1000}}}
+BAD_POLICIES = Path(__file__).parent / "bad_policies"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -177,6 +178,8 @@ async def test_without_a_policy(start: Callable[..., Process]) -> None:
         ({"MGW_POLICY_FILE": ""}, "MGW_CONTROLPLANE"),
         ({"REDIS_URL": "mysql://x"}, "REDIS_URL"),
         ({"MGW_LISTEN": "unix:/nowhere/rl.sock"}, "MGW_LISTEN"),
+        ({"MGW_POLICY_FILE": f"{BAD_POLICIES}/unknown_unit.yaml"}, "unknown_unit.yaml:5: no unit 'fortnight'"),
+        ({"MGW_POLICY_FILE": str(BAD_POLICIES), "REDIS_URL": "redis+cluster://127.0.0.1:1"}, "not on a cluster"),
     ],
 )
 def test_cannot_start(start: Callable[..., Process], environment: dict[str, str], says: str) -> None:
@@ -197,3 +200,21 @@ def test_start_is_quick(start: Callable[..., Process]) -> None:
     start().wait_for("ratelimit.ready")
 
     assert time.monotonic() - started < 3  # 0.4 s on a quiet machine
+
+
+async def test_a_yaml_policy_counts_over_replicas(start: Callable[..., Process], tmp_path: Path) -> None:
+    """With a file of envoyproxy/ratelimit's form two replicas admit exactly its limit, in any domain."""
+    policy = tmp_path / "shop.yaml"
+    policy.write_text("{domain: shop, descriptors: [{key: user, rate_limit: {unit: minute, requests_per_unit: 30}}]}")
+    request = rls_pb2.RateLimitRequest(domain="shop")
+    request.descriptors.add().entries.add(key="user", value="ann")
+    replicas = [start(MGW_POLICY_FILE=str(policy)) for _ in range(2)]
+    for replica in replicas:
+        replica.wait_for("ratelimit.ready")
+        while health(replica, "store") != SERVING:
+            await asyncio.sleep(0.01)
+    async with contextlib.AsyncExitStack() as stack:
+        asks = [await stack.enter_async_context(asking(replica)) for replica in replicas]
+        answers = await asyncio.gather(*(asks[number % 2](request) for number in range(100)))
+
+    assert sum(answer.overall_code == rls_pb2.RateLimitResponse.OK for answer in answers) == 30

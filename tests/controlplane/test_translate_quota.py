@@ -1,0 +1,95 @@
+"""`limits.enforced_by: envoy`: the quota filter, what stays free of it, and the ceiling before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane import envoy, protos
+from controlplane.model import GatewayConfig
+from controlplane.translate import assemble, ceiling, clusters, filters, quota, routes
+from controlplane.translate.identity import NO_KEYS
+from controlplane.translate.topology import RATELIMIT_CLUSTER
+from tests.support.configs import TOPOLOGY, WIDE_TOPOLOGY, a_config, values
+
+NUMBERS = {"rps": 1, "rpm": 10, "burst": 2}
+
+
+def quota_config(**limits: Any) -> GatewayConfig:
+    """Two routes, the second with numbers of its own."""
+    first = values()["routes"][0]
+    own = {"name": "own", "match": {"path": "/own", "methods": ["GET"]}, "service": "demo", "limits": NUMBERS}
+    return a_config(limits=values()["limits"] | {"enforced_by": "envoy"} | limits, routes=[first, own])
+
+
+def routes_of(config: GatewayConfig) -> dict[str, Any]:
+    (host,) = routes.route_configuration(config).virtual_hosts
+    return {route.name: route for route in host.routes}
+
+
+def test_the_quota_filter_takes_the_rate_limit_filters_place() -> None:
+    """The ceiling comes first: what it refuses is taken from no quota."""
+    names = [each.name for each in filters.http_filters(quota_config(), NO_KEYS)]
+
+    assert filters.RATE_LIMIT not in names
+    assert names[-4:] == [ceiling.LOCAL_RATE_LIMIT, quota.FILTER_STATE, quota.RATE_LIMIT_QUOTA, filters.ROUTER]
+
+
+def test_a_changed_table_moves_no_listener() -> None:
+    """No number and no tier is in the filter chain: limits change without a connection noticing."""
+    changed = {"anonymous": NUMBERS, "free": NUMBERS, "gold": NUMBERS | {"burst": 9}}
+
+    assert filters.http_filters(quota_config(), NO_KEYS) == filters.http_filters(quota_config(tiers=changed), NO_KEYS)
+
+
+@pytest.mark.parametrize("name", ["health", "health-live", "health-ready", "mgw-not-found", "mgw-bad-request"])
+def test_our_own_answers_are_free(name: str) -> None:
+    """Health and refusals pass the filter by, and the ceiling too."""
+    policies = routes_of(quota_config())[name].typed_per_filter_config
+    unpacked = protos.route_components.FilterConfig()
+
+    assert policies[quota.RATE_LIMIT_QUOTA].Unpack(unpacked) and unpacked.disabled
+    assert policies[ceiling.LOCAL_RATE_LIMIT] == protos.any_of(ceiling.idle())
+
+
+def test_an_operators_route_is_counted() -> None:
+    """It asks no rate-limit service, and only numbers of its own give it a counter of its own."""
+    found = routes_of(quota_config())
+
+    assert not found["all"].route.rate_limits and quota.RATE_LIMIT_QUOTA not in found["all"].typed_per_filter_config
+    assert quota.COUNTER not in found["all"].metadata.filter_metadata["mgw"]
+    assert found["own"].metadata.filter_metadata["mgw"][quota.COUNTER] == "own"
+
+
+def test_a_routes_own_numbers_are_its_ceiling() -> None:
+    """Otherwise the tier's ceiling would hold a route down that may have more."""
+    policy = protos.local_ratelimit.LocalRateLimit()
+    assert routes_of(quota_config())["own"].typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].Unpack(policy)
+
+    assert {each.token_bucket.max_tokens for each in policy.descriptors} == {NUMBERS["burst"]}
+
+
+def test_a_shared_anonymous_budget_has_one_bucket() -> None:
+    """With anonymous_key: shared no address gets into a bucket's id."""
+    assert "REMOTE_ADDRESS" in str(quota.bucket_facts(quota_config()))
+    assert "REMOTE_ADDRESS" not in str(quota.bucket_facts(quota_config(anonymous_key="shared")))
+
+
+def test_all_envoys_go_to_the_first_replica_that_lives() -> None:
+    """Quotas are split by one replica; the others stand by, in order."""
+    cluster = next(each for each in clusters.clusters(quota_config(), WIDE_TOPOLOGY) if each.name == RATELIMIT_CLUSTER)
+
+    assert [locality.priority for locality in cluster.load_assignment.endpoints] == [0, 1]
+    assert len(cluster.health_checks) == 1
+
+
+@pytest.mark.parametrize("verified_by", ["authz_service", "envoy"])
+@pytest.mark.parametrize("topology", [TOPOLOGY, WIDE_TOPOLOGY], ids=["one", "many"])
+async def test_envoy_takes_it(envoy_binary: Path, verified_by: str, topology: Any) -> None:
+    """Real Envoy accepts the mode with either way to verify identity."""
+    config = quota_config()
+    config = config.model_copy(update={"auth": config.auth.model_copy(update={"verified_by": verified_by})})
+
+    assert await envoy.judge(envoy_binary, assemble.static_bootstrap(config, topology)) is None

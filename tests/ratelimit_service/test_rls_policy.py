@@ -1,0 +1,169 @@
+"""envoyproxy/ratelimit's policies: what a file may say, and which limit a request meets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.rls_policy import RlsPolicy, is_rls, load, read_texts
+from ratelimit_service.windows import Unit
+
+BAD = sorted((Path(__file__).parent / "bad_policies").glob("*.yaml"))
+
+SHOP = """
+domain: shop
+descriptors:
+  - key: database
+    value: users
+    rate_limit: {unit: second, requests_per_unit: 500}
+  - key: database
+    value: default
+    rate_limit: {unit: second, requests_per_unit: 600}
+  - key: to_number
+    rate_limit: {unit: day, requests_per_unit: 7}
+  - key: to_number
+    value: "2061111111"
+    rate_limit: {unlimited: true}
+  - key: remote_address
+    rate_limit: {unit: SECOND, requests_per_unit: 11}
+  - key: remote_address
+    value: 50.0.0.5
+    rate_limit: {unit: second, requests_per_unit: 0}
+  - key: message_type
+    value: marketing
+    descriptors:
+      - key: to_number
+        rate_limit: {unit: week, requests_per_unit: 5, name: to_one}
+      - key: to_number
+        value: "12*"
+        rate_limit: {unit: hour, requests_per_unit: 12}
+        descriptors:
+          - key: hour
+            rate_limit: {unit: month, requests_per_unit: 99}
+      - key: to_number
+        value: "12345*"
+        rate_limit: {unit: hour, requests_per_unit: 12345}
+      - key: to_number
+        value: "12345"
+        rate_limit: {unit: year, requests_per_unit: 1}
+  - key: message_type
+    rate_limit: {unit: minute, requests_per_unit: 8}
+    shadow_mode: true
+    detailed_metric: true
+  - key: code
+    value: 404
+    rate_limit: {unit: minute, requests_per_unit: 4}
+  - key: plain
+"""
+
+
+@pytest.fixture(scope="module")
+def shop() -> RlsPolicy:
+    return read_texts({"shop.yaml": SHOP})
+
+
+CASES = [
+    ("database=users", (Unit.SECOND, 500)),
+    ("database=default", (Unit.SECOND, 600)),
+    ("database=other", None),  # neither value nor key alone
+    ("database", None),
+    ("to_number=5551234567", (Unit.DAY, 7)),  # a key alone holds for each value
+    ("to_number", (Unit.DAY, 7)),  # and for none
+    ("to_number=2061111111", (None, 0)),  # unlimited
+    ("remote_address=10.0.0.1", (Unit.SECOND, 11)),
+    ("remote_address=50.0.0.5", (Unit.SECOND, 0)),  # the value comes before the key alone
+    ("message_type=marketing", None),  # a level without a limit of its own
+    ("message_type=marketing to_number=55", (Unit.WEEK, 5)),
+    ("message_type=marketing to_number=12345", (Unit.YEAR, 1)),  # the value before any wildcard
+    ("message_type=marketing to_number=123456", (Unit.HOUR, 12)),  # of wildcards the first in the file
+    ("message_type=marketing to_number=12", (Unit.HOUR, 12)),  # a wildcard may stand for nothing
+    ("message_type=marketing to_number=127 hour=3", (Unit.MONTH, 99)),
+    ("message_type=marketing to_number=55 hour=3", None),  # nothing is tried again after a match
+    ("message_type=marketing to_number=55 more=1", None),  # deeper than the file
+    ("message_type=other", (Unit.MINUTE, 8)),
+    ("message_type=other to_number=55", None),
+    ("to_number=55 message_type=marketing", None),  # the order counts
+    ("code=404", (Unit.MINUTE, 4)),  # a value is text, however it looks
+    ("plain=x", None),
+    ("unknown=x", None),
+    ("", None),
+]
+
+
+def entries(text: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, _, value in (word.partition("=") for word in text.split())]
+
+
+@pytest.mark.parametrize(("asked", "expected"), CASES)
+def test_the_most_specific_limit_of_each_level_holds(
+    shop: RlsPolicy, asked: str, expected: tuple[Unit | None, int] | None
+) -> None:
+    """Key and value, then wildcard, then key alone, and only at the full depth."""
+    limit = shop.find("shop", entries(asked))
+
+    assert (limit and (limit.unit, limit.requests)) == expected
+
+
+def test_another_domain_has_no_limits(shop: RlsPolicy) -> None:
+    """A file speaks for its own domain."""
+    assert shop.find("elsewhere", [("database", "users")]) is None
+
+
+def test_a_limit_keeps_its_name_and_flags(shop: RlsPolicy) -> None:
+    """The name goes into answers; without one, metrics use the place in the file."""
+    named = shop.find("shop", entries("message_type=marketing to_number=55"))
+    shadow = shop.find("shop", entries("message_type=other"))
+
+    assert named is not None and (named.name, named.label) == ("to_one", "to_one")
+    assert shadow is not None and shadow.is_shadow and (shadow.name, shadow.label) == ("", "message_type")
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_a_mistake_is_told_with_its_line(path: Path) -> None:
+    """Each file has the one mistake that its first line names, and nothing else is said."""
+    line, _, problem = path.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
+
+    with pytest.raises(PolicyRefused) as refusal:
+        load(path)
+
+    assert str(refusal.value).startswith(f"{path}:{line}: ")
+    assert problem in str(refusal.value)
+    assert str(refusal.value).count(str(path)) == 1
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """Whoever writes policies need not start the service once a mistake."""
+    with pytest.raises(PolicyRefused) as refusal:
+        read_texts({"a.yaml": "descriptors: 3", "b.yaml": "domain: x\nextra: 1"})
+
+    assert [part.split(": ")[0] for part in str(refusal.value).split("; ")] == ["a.yaml:1", "a.yaml:1", "b.yaml:2"]
+
+
+def test_a_directory_is_all_its_files(tmp_path: Path) -> None:
+    """A file a domain; two files for one domain are a mistake."""
+    limit = "descriptors: [{key: k, rate_limit: {unit: minute, requests_per_unit: 1}}]"
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(f"domain: {name}\n{limit}")
+    (tmp_path / "notes.txt").write_text("no policy")
+
+    assert set(load(tmp_path).domains) == {"one", "two"}
+
+    (tmp_path / "three.yml").write_text(f"domain: one\n{limit}")
+    with pytest.raises(PolicyRefused, match=r"three\.yml:1: domain 'one' is in another file too"):
+        load(tmp_path)
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """An empty directory and a missing file say so."""
+    with pytest.raises(PolicyRefused, match="no YAML file"):
+        load(tmp_path)
+    with pytest.raises(PolicyRefused, match="cannot be read"):
+        load(tmp_path / "gone.yaml")
+
+
+def test_yaml_and_directories_are_this_form(tmp_path: Path) -> None:
+    """Our own policy form is JSON; everything else tells itself apart by its name."""
+    assert is_rls(tmp_path) and is_rls(Path("a.yaml")) and is_rls(Path("a.yml"))
+    assert not is_rls(Path("a.json"))
