@@ -253,12 +253,19 @@ class GlobalLimit(RuleLimit):
         return self
 
 
+class Leases(Model):
+    """Whether Envoy may let a busy caller's next requests pass unasked, charged ahead by the rate-limit service."""
+
+    enabled: bool = True
+
+
 class Limits(Model):
     """How much each tier may ask, and what holds while the store does not answer."""
 
     enforced_by: Literal["ratelimit_service", "envoy"] = "ratelimit_service"
     anonymous_key: Literal["client_ip", "shared"] = "client_ip"
     on_store_failure: StoreFailure = "share"
+    leases: Leases = Leases()
     tiers: dict[Name, Limit]
     shared: Annotated[list[GlobalLimit], Field(alias="global")] = []
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
+from .leases import Report, read_report
+
 DOMAIN = "mgw"
 ANONYMOUS = "anonymous"
 NOBODY = "-"
@@ -27,6 +29,8 @@ class Question(NamedTuple):
     hits: int
     is_late: bool = False
     """The request has been answered: nothing is asked, the hits are told."""
+    report: Report | None = None
+    """Which Envoy worker asks, if it can spend a lease."""
 
 
 def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | None:
@@ -35,7 +39,13 @@ def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | No
     is_late = found.get(LATE[0]) == LATE[1]
     try:
         question = Question(
-            found["route"], found["tier"], found["caller"], found.get("remote_address", ""), hits, is_late
+            found["route"],
+            found["tier"],
+            found["caller"],
+            found.get("remote_address", ""),
+            hits,
+            is_late,
+            read_report(found["lease"]) if "lease" in found else None,
         )
     except KeyError:
         return None

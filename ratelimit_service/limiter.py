@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ from .counters.base import Counters
 from .counters.memory import MemoryCounters, wall_clock_us
 from .descriptors import Question, caller_tag
 from .errors import CountersUnavailable
+from .leases import NO_WISH, Lease, Leases, Report, Wish
 from .limits import MAX_COST, MINUTE, SECOND_US, Charge, Verdict, judge, shadow_refusals
 from .policy import OnStoreFailure, Plan
 
@@ -26,6 +28,8 @@ class Decision(NamedTuple):
     mode: str
     shadows: Sequence[Verdict] = ()
     """What shadow rules would have refused."""
+    lease: Lease | None = None
+    """What was charged ahead, for the Envoy worker that asked."""
 
 
 UNLIMITED = Decision(None, EXACT)
@@ -44,19 +48,35 @@ class Limiter:
         self._counters = counters
         self._local = local
         self._watcher = watcher
+        self._leases = Leases()
 
     async def check(self, questions: Sequence[Question], plan: Plan) -> Decision:
         """One decision for all questions of a request: all charges are made, or none."""
         charges = charges_for(questions, plan)
         if not charges:
             return UNLIMITED
+        report = questions[0].report if len(questions) == 1 else None
+        wish = NO_WISH if report is None else self._wish(charges, report, plan)
+        lease, leased = None, 0
         try:
-            now_us, readings = await self._counters.decide(charges)
+            if report is None or wish is NO_WISH:
+                now_us, readings = await self._counters.decide(charges)
+            else:
+                now_us, leased, readings = await self._counters.lease(charges, wish)
+                lease = self._leases.grant(charges[0].key, report, leased, charges[0].cost)
         except CountersUnavailable:
             return self._without_store(charges, plan, failure_mode(questions, plan))
         if self._local is not None:
-            self._local.observe(charges, now_us, readings)
-        return Decision(judge(now_us, charges, readings), EXACT, shadow_refusals(now_us, charges, readings))
+            self._local.observe(ahead(charges, leased) if leased else charges, now_us, readings)
+        shadows = shadow_refusals(now_us, charges, readings)
+        return Decision(judge(now_us, charges, readings), EXACT, shadows, lease)
+
+    def _wish(self, charges: Sequence[Charge], report: Report, plan: Plan) -> Wish:
+        """How many more of these requests to charge ahead, for the worker that asks."""
+        if any(charge.is_late for charge in charges):
+            return NO_WISH
+        most = min(min(charge.rule.limit.burst, charge.rule.limit.rpm) // charge.cost for charge in charges)
+        return self._leases.wish(charges[0].key, report, most // plan.replicas, monotonic_us())
 
     def _without_store(self, charges: Sequence[Charge], plan: Plan, mode: OnStoreFailure) -> Decision:
         self._watcher.degraded(mode)
@@ -84,6 +104,16 @@ def charges_for(questions: Sequence[Question], plan: Plan) -> list[Charge]:
                 charge = charge._replace(cost=together, is_late=question.is_late and earlier.is_late)
             charges[charge.key] = charge
     return [charge for charge in charges.values() if charge.cost]
+
+
+def ahead(charges: Sequence[Charge], leased: int) -> list[Charge]:
+    """The charges of a request and of those that were charged ahead with it."""
+    return [charge._replace(cost=charge.cost * (1 + leased)) for charge in charges]
+
+
+def monotonic_us() -> int:
+    """This process's own clock: how busy a caller is need not agree with the store's."""
+    return time.monotonic_ns() // 1000
 
 
 def failure_mode(questions: Sequence[Question], plan: Plan) -> OnStoreFailure:

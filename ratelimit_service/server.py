@@ -74,6 +74,8 @@ class RateLimitServer:
         response = render(decision.verdict, len(request.descriptors))
         if decision.shadows:
             response.dynamic_metadata["shadow"] = ",".join(map(rule_name, decision.shadows))
+        if decision.lease is not None:
+            response.dynamic_metadata["lease"] = str(decision.lease)
         return response
 
     def _note(self, question: Question, plan: Plan, decision: Decision) -> None:

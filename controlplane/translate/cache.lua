@@ -1,66 +1,43 @@
 -- The decision cache: a token that authz allowed a moment ago is not asked about again. What is kept is authz's decision,
--- for CACHE_SECONDS at most and never past the token's own end; the key holds the route's conditions and the epoch of the
+-- for CACHE_SECONDS at most and never past the token's own end; it is kept by the route's conditions and the epoch of the
 -- policy, so a changed policy or a revocation finds nothing. Refusals and anonymous callers are never kept.
--- CACHE_SECONDS, CACHE_ENTRIES and API_KEY_HEADER are written before this text by translate/decisions.py.
+-- CACHE_SECONDS and CACHE_ENTRIES are written before this text by translate/script.py.
 
-local AUTHZ_METADATA = "envoy.filters.http.ext_authz"
 local LONGEST = 8300
 
 -- Two generations: when the younger is full it becomes the older, and what nobody asked for meanwhile is forgotten.
+-- In each, a table of tokens by the conditions that they met.
 local young, old, count = {}, {}, 0
 
-local function keep(key, entry)
+local function keep(policy, authorization, who)
+  if #authorization > LONGEST then return end
   if count >= CACHE_ENTRIES then young, old, count = {}, young, 0 end
-  if young[key] == nil then count = count + 1 end
-  young[key] = entry
-end
-
-local function kept(key, now)
-  local entry = young[key]
-  if entry == nil then
-    entry = old[key]
-    if entry == nil then return nil end
-    keep(key, entry)
+  local known = young[policy]
+  if known == nil then
+    known = {}
+    young[policy] = known
   end
-  return now < entry.ends and entry or nil
+  if known[authorization] == nil then count = count + 1 end
+  known[authorization] = who
 end
 
-local function now_seconds(handle)
-  return tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
-end
-
--- Sets the caller from the cache; false where authz has to be asked.
-local function recall(handle, headers)
-  local authorization = headers:get("authorization")
-  if authorization == nil or #authorization > LONGEST then return false end
-  local settings = handle:metadata()
-  local policy = settings:get("policy")
-  if policy == nil or headers:get(API_KEY_HEADER) ~= nil then return false end
-  local key = policy .. authorization
-  local metadata = handle:streamInfo():dynamicMetadata()
-  local entry = kept(key, now_seconds(handle))
-  if entry == nil then
-    metadata:set("mgw", "cache_key", key)
-    metadata:set("mgw", "epoch", settings:get("epoch"))
-    return false
+-- Who it is; nil where it has to be found out.
+local function recall(policy, authorization, now)
+  local known = young[policy]
+  local who = known and known[authorization]
+  if who == nil then
+    known = old[policy]
+    who = known and known[authorization]
+    if who == nil then return nil end
+    keep(policy, authorization, who)
   end
-  headers:replace("x-user-id", entry.subject)
-  headers:replace("x-user-tier", entry.tier)
-  metadata:set(AUTHZ_METADATA, "subject", entry.subject)
-  metadata:set(AUTHZ_METADATA, "tier", entry.tier)
-  metadata:set(AUTHZ_METADATA, "caller", entry.caller)
-  metadata:set("mgw", "identified", true)
-  return true
+  return now < who.ends and who or nil
 end
 
 -- On the answer's way back: keep what authz said, if it said it under the policy that this route is of.
-local function remember(handle)
-  local metadata = handle:streamInfo():dynamicMetadata()
-  local own = metadata:get("mgw")
-  if own == nil or own.cache_key == nil then return end
-  local said = metadata:get(AUTHZ_METADATA)
-  if said == nil or said.caller == nil or said["until"] == nil or said.epoch ~= own.epoch then return end
-  local ends = math.min(said["until"], now_seconds(handle) + CACHE_SECONDS)
-  keep(own.cache_key, {subject = said.subject, tier = said.tier, caller = said.caller, ends = ends})
+local function remember(metadata, asked, now)
+  local said = metadata:get(AUTHZ)
+  if said == nil or said.caller == nil or said["until"] == nil or said.epoch ~= asked.epoch then return end
+  local ends = math.min(said["until"], now + CACHE_SECONDS)
+  keep(asked.policy, asked.authorization, caller(said.subject, said.tier, said.caller, ends))
 end
-

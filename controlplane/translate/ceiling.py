@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from controlplane import protos
 from controlplane.model import Limit, Limits
+from controlplane.translate import leases
 
 LOCAL_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
@@ -44,8 +45,8 @@ def policy(limits: Limits) -> protos.Any:
             always_consume_default_token_bucket=protos.boolean(False),
             descriptors=list(_descriptors(limits)),
             rate_limits=[
-                protos.route_components.RateLimit(actions=[_decided(), _tier(), _caller()]),
-                protos.route_components.RateLimit(actions=[_decided(), _tier(), _address(limits)]),
+                protos.route_components.RateLimit(actions=[leases.asked(), _decided(), _tier(), _caller()]),
+                protos.route_components.RateLimit(actions=[leases.asked(), _decided(), _tier(), _address(limits)]),
             ],
             max_dynamic_descriptors=protos.uint32(MAX_CALLERS),
         )
@@ -61,7 +62,12 @@ def _descriptors(limits: Limits) -> Iterator[protos.local_ratelimit_descriptor.L
 
 def _descriptor(limit: Limit, tier: str, last: str) -> protos.local_ratelimit_descriptor.LocalRateLimitDescriptor:
     return protos.local_ratelimit_descriptor.LocalRateLimitDescriptor(
-        entries=[Entry(key="decided", value="no"), Entry(key="tier", value=tier), Entry(key=last)],
+        entries=[
+            Entry(key=leases.ASKED[0], value=leases.ASKED[1]),
+            Entry(key="decided", value="no"),
+            Entry(key="tier", value=tier),
+            Entry(key=last),
+        ],
         token_bucket=_bucket(limit.burst, limit.rps),
     )
 

@@ -5,29 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 
 from controlplane.model import GatewayConfig
-from controlplane.translate.lua import quoted
 from controlplane.translate.policies import authz_policy
 
 
-def script(config: GatewayConfig) -> str:
-    """The script; empty where the cache is off."""
+def constants(config: GatewayConfig) -> str:
+    """How long and how much cache.lua keeps."""
     settings = config.auth.decision_cache
-    if not settings.enabled:
-        return ""
-    constants = (
-        f"local CACHE_SECONDS, CACHE_ENTRIES = {settings.seconds:g}, {settings.max_entries}\n"
-        f"local API_KEY_HEADER = {quoted(config.auth.api_key_header)}\n"
-    )
-    return constants + _cache_lua()
-
-
-@cache
-def _cache_lua() -> str:
-    return resources.files(__package__).joinpath("cache.lua").read_text(encoding="utf-8")
+    return f"local CACHE_SECONDS, CACHE_ENTRIES = {settings.seconds:g}, {settings.max_entries}\n"
 
 
 def epoch(config: GatewayConfig) -> str:
@@ -41,4 +27,4 @@ def route_settings(config: GatewayConfig, context: Mapping[str, str], of_policy:
         return {}
     asked = {key: value for key, value in context.items() if key != "route"}
     conditions = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    return {"policy": f"{of_policy}/{conditions} ", "epoch": of_policy}
+    return {"policy": f"{of_policy}/{conditions}", "epoch": of_policy}

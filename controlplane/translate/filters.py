@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 
 from google.protobuf.message import Message
 
 from controlplane import protos
 from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
-from controlplane.translate import ceiling, decisions, identity, quota
+from controlplane.translate import ceiling, identity, leases, quota, script
 from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 
@@ -48,7 +47,7 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
     largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
     chain = [
         # Gives every request one path and valid ids, so that all below speak of the same request.
-        http_filter(FRONT, _front_door(decisions.script(config) + identity.lua(config, keys))),
+        http_filter(FRONT, _front_door(script.script(config, keys))),
         # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
@@ -89,14 +88,9 @@ def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
     return HttpFilter(name=name, typed_config=protos.any_of(message))
 
 
-@cache
-def _front_lua() -> str:
-    return resources.files(__package__).joinpath("front.lua").read_text(encoding="utf-8")
-
-
-def _front_door(before: str) -> Message:
+def _front_door(source: str) -> Message:
     return protos.lua_filter.Lua(
-        default_source_code=protos.base.DataSource(inline_string=before + _front_lua()),
+        default_source_code=protos.base.DataSource(inline_string=source),
         # The script says itself when the path changed; matching every request twice would cost for nothing.
         clear_route_cache=protos.boolean(False),
     )
@@ -233,10 +227,12 @@ def rate_limit_actions(route: str) -> protos.route_components.RateLimit:
     """One descriptor a request, always whole: an action without a value would drop all of it, so each has a default."""
     return protos.route_components.RateLimit(
         actions=[
+            leases.asked(),
             Actions(generic_key=Actions.GenericKey(descriptor_key="route", descriptor_value=route)),
             Actions(metadata=_from_authz("tier", "anonymous")),
             Actions(metadata=_from_authz("caller", "-")),
             Actions(remote_address=Actions.RemoteAddress()),
+            leases.report(),
         ]
     )
 

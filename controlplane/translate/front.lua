@@ -75,6 +75,8 @@ local function logged(query)
   return query
 end
 
+local known
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local id = headers:get("x-mgw-client-request-id")
@@ -115,14 +117,53 @@ function envoy_on_request(handle)
     if clean ~= plain then handle:clearRouteCache() end
     if clean == nil then return end
   end
-  if recall and recall(handle, headers) then return end -- with auth.decision_cache
-  if identify then identify(handle, headers) end -- with auth.verified_by: envoy
+  known(handle, headers)
 end
 
--- Fields that an upstream's Connection names are for us alone (RFC 9110, section 7.6.1); Envoy drops only Connection.
+-- Sets the caller where this worker knows it, and then spends from its lease. What is not known here, authz is asked.
+function known(handle, headers)
+  local settings = handle:metadata()
+  if settings:get("auth") == nil or headers:get(API_KEY_HEADER) ~= nil then return end
+  local authorization, metadata = headers:get("authorization"), handle:streamInfo():dynamicMetadata()
+  if authorization == nil then
+    if is_anonymous and is_anonymous(settings) then metadata:set(AUTHZ, "tier", "anonymous") end
+    return
+  end
+  local now = now_seconds(handle)
+  local policy = settings:get("policy")
+  local who = recall and recall(policy, authorization, now)
+  if who == nil and identify then
+    who = identify(settings, metadata, authorization, now)
+    if who ~= nil and keep then
+      who.ends = math.min(who.ends, now + CACHE_SECONDS)
+      keep(policy, authorization, who)
+    end
+  end
+  if who ~= nil then
+    settle(headers, metadata, who)
+    local limits = settings:get("limits")
+    if limits ~= nil then spend(headers, metadata, limits, who, now) end
+  elseif recall then
+    note(metadata, {policy = policy, authorization = authorization, epoch = settings:get("epoch")})
+  end
+end
+
 function envoy_on_response(handle)
-  if remember then remember(handle) end
   local headers = handle:headers()
+  if notes > 0 then
+    local metadata = handle:streamInfo():dynamicMetadata()
+    local what = noted_of(metadata)
+    if what == nil then
+      -- another request's
+    elseif what.spent ~= nil then
+      describe(headers, what.spent, what.after, now_seconds(handle))
+    elseif what.key ~= nil then
+      take(headers, metadata, what)
+    else
+      remember(metadata, what, now_seconds(handle))
+    end
+  end
+  -- Fields that an upstream's Connection names are for us alone (RFC 9110, section 7.6.1); Envoy drops only Connection.
   local named = headers:get("connection")
   if named == nil then return end
   for name in lower(named):gmatch("[^,%s]+") do

@@ -1,6 +1,6 @@
 -- Identity without a call: where Envoy's jwt_authn verified a token and nothing else has to be asked, the caller is set
 -- here and ext_authz is skipped. Anything out of the ordinary, and every refusal, is left to the authz service, so this
--- only ever says yes. PROVIDERS, TIERS and API_KEY_HEADER are written before this text by translate/identity.py.
+-- only ever says yes. PROVIDERS and TIERS are written before this text by translate/identity.py.
 --
 -- Why the token's text is read again: jwt_authn's reader takes single quotes, trailing commas and the like, and what it
 -- hands on has lost nulls and how long a number was. What authz's strict reader would refuse must not pass here.
@@ -9,7 +9,7 @@ local byte, char, concat, find, lower, match, sub =
   string.byte, string.char, table.concat, string.find, string.lower, string.match, string.sub
 local floor = math.floor
 
-local AUTHZ, VERIFIED = "envoy.filters.http.ext_authz", "envoy.filters.http.jwt_authn"
+local VERIFIED = "envoy.filters.http.jwt_authn"
 local MAX_TOKEN, MAX_SUBJECT, MAX_KID = 8192, 256, 256
 local MAX_DEPTH, MAX_CONTAINERS, MAX_NUMBER = 8, 64, 15 -- less than authz takes: plain tokens have less
 local HEADER_FIELDS = {alg = true, typ = true, cty = true, kid = true, x5t = true, ["x5t#S256"] = true}
@@ -217,35 +217,20 @@ local function verified_by(metadata)
   return nil
 end
 
-local function identify_token(handle, headers, settings, metadata, authorization)
+-- Who the token's caller is; nil where authz has to say.
+local function identify(settings, metadata, authorization, now)
   local provider = verified_by(metadata)
-  if provider == nil or #authorization > MAX_TOKEN + 7 then return end
+  if provider == nil or settings:get("ask") or #authorization > MAX_TOKEN + 7 then return nil end
   local head, body, signature = match(authorization, "^Bearer ([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")
-  if head == nil or not (canonical(head) and canonical(body) and canonical(signature)) then return end
+  if head == nil or not (canonical(head) and canonical(body) and canonical(signature)) then return nil end
   local header, claims = read(head), read(body)
-  if not header or not claims or not is_plain_header(header, provider) then return end
-  local now = tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
+  if not header or not claims or not is_plain_header(header, provider) then return nil end
   local subject, tier = caller_of(claims, provider, settings, now)
-  if subject == nil then return end
-  headers:replace("x-user-id", subject)
-  headers:replace("x-user-tier", tier)
-  metadata:set(AUTHZ, "subject", subject)
-  metadata:set(AUTHZ, "tier", tier)
-  metadata:set(AUTHZ, "caller", provider.name .. "/" .. subject)
-  metadata:set("mgw", "identified", true)
+  if subject == nil then return nil end
+  return caller(subject, tier, provider.name .. "/" .. subject, claims.exp + provider.leeway)
 end
 
-local function identify(handle, headers)
-  local settings = handle:metadata()
-  local auth = settings:get("auth")
-  if auth == nil or settings:get("ask") or headers:get(API_KEY_HEADER) ~= nil then return end
-  local metadata = handle:streamInfo():dynamicMetadata()
-  local authorization = headers:get("authorization")
-  if authorization ~= nil then
-    identify_token(handle, headers, settings, metadata, authorization)
-  elseif auth == "optional" and settings:get("tiers") == nil then
-    metadata:set(AUTHZ, "tier", "anonymous")
-    metadata:set("mgw", "identified", true)
-  end
+-- A request without credentials, where none are asked for.
+local function is_anonymous(settings)
+  return settings:get("auth") == "optional" and not settings:get("ask") and settings:get("tiers") == nil
 end
-

@@ -10,8 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from google.protobuf.message import Message
@@ -117,17 +115,10 @@ def _provider(provider: Provider, source: protos.base.DataSource) -> protos.jwt_
     )
 
 
-def lua(config: GatewayConfig, keys: EnvoyKeys) -> str:
-    """The script that takes over what jwt_authn found; empty where authz decides alone."""
-    if config.auth.verified_by != "envoy":
-        return ""
+def constants(config: GatewayConfig, keys: EnvoyKeys) -> str:
+    """What identity.lua knows of providers and tiers."""
     providers = ", ".join(_lua_provider(provider, keys) for provider, _ in _sources(config, keys))
-    constants = (
-        f"local PROVIDERS = {{{providers}}}\n"
-        f"local TIERS = {_lua_set(config.limits.tiers)}\n"
-        f"local API_KEY_HEADER = {quoted(config.auth.api_key_header)}\n"
-    )
-    return constants + _identity_lua()
+    return f"local PROVIDERS = {{{providers}}}\nlocal TIERS = {_lua_set(config.limits.tiers)}\n"
 
 
 def _lua_provider(provider: Provider, keys: EnvoyKeys) -> str:
@@ -161,15 +152,10 @@ def _lua_set(texts: Iterable[str]) -> str:
     return "{" + ", ".join(f"[{quoted(text)}] = true" for text in sorted(set(texts))) + "}"
 
 
-@cache
-def _identity_lua() -> str:
-    return resources.files(__package__).joinpath("identity.lua").read_text(encoding="utf-8")
-
-
 def route_settings(route: Route, config: GatewayConfig) -> dict[str, object]:
     """What identity.lua is told of a route: by route, not by script, so that a change moves no listener."""
     revocations = config.auth.revocations
-    settings: dict[str, object] = {"auth": route.auth}
+    settings: dict[str, object] = {}
     if route.scopes or route.claims:
         settings["ask"] = True  # only authz knows
     if revocations.jti:
@@ -189,10 +175,10 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def unless_identified() -> protos.metadata_matcher.MetadataMatcher:
-    """ext_authz is asked for every request that identity.lua did not settle."""
+    """ext_authz is asked for every request whose caller the front door did not settle: it gives each a tier."""
     return protos.metadata_matcher.MetadataMatcher(
-        filter="mgw",
-        path=[protos.metadata_matcher.MetadataMatcher.PathSegment(key="identified")],
-        value=protos.value_matcher.ValueMatcher(bool_match=True),
+        filter="envoy.filters.http.ext_authz",
+        path=[protos.metadata_matcher.MetadataMatcher.PathSegment(key="tier")],
+        value=protos.value_matcher.ValueMatcher(present_match=True),
         invert=True,
     )

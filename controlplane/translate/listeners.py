@@ -38,6 +38,7 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
         name=LISTENER,
         address=socket_address(address),
         filter_chains=[chain],
+        metadata=protos.base.Metadata(filter_metadata={"mgw": protos.struct(logs.LISTENER_METADATA)}),
         per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
     )
 

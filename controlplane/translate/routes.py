@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import groupby
+from typing import NamedTuple
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import ceiling, decisions, filters, identity, quota
+from controlplane.translate import ceiling, decisions, filters, identity, leases, quota
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -47,6 +48,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
         response_headers_to_remove=ANSWERED_BY_US,
+        request_headers_to_remove=[leases.LEASED, leases.REPORT] if leases.are_used(config) else [],
         validate_clusters=protos.boolean(False),
     )
 
@@ -58,17 +60,24 @@ def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:
         yield protos.route_components.VirtualCluster(name="ai_agent", headers=[pattern])
 
 
+class Epochs(NamedTuple):
+    """Names of what was decided under: what Envoy keeps from before another epoch is not found any more."""
+
+    policy: str
+    numbers: str
+
+
 def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
     yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[_refused_by_front_door()]))
     yield from _health_routes()
     services = {service.name: service for service in config.services}
-    epoch = decisions.epoch(config)
+    epochs = Epochs(decisions.epoch(config), leases.epoch(config))
     ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
     for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
         members = sorted(group, key=lambda route: route.name)
         for route in members:
-            yield _forward(route, services[route.service], config, epoch)
+            yield _forward(route, services[route.service], config, epochs)
         yield _refuse_method(members[0].match.path, path, _allowed(members))
     yield _refusal(Refusal.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
 
@@ -111,7 +120,7 @@ def _allowed(members: Sequence[Route]) -> str:
     return ", ".join(_methods([method for route in members for method in route.match.methods]))
 
 
-def _forward(route: Route, service: Service, config: GatewayConfig, epoch: str) -> protos.route_components.Route:
+def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epochs) -> protos.route_components.Route:
     match = _matcher(route.match.path)
     match.headers.append(_method_matcher(route.match.methods))
     result = protos.route_components.Route(
@@ -129,7 +138,7 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epoch: str) 
         late = filters.late_charge(asked, route.cost_from_response_header)
         result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(late)
         del result.route.rate_limits[:]
-    if settings := _front_settings(route, config, epoch):
+    if settings := _front_settings(route, config, epochs):
         result.metadata.filter_metadata[filters.FRONT].CopyFrom(protos.struct(settings))
     if config.limits.enforced_by == "envoy":
         _spend_from_quotas(result, route, config)
@@ -141,11 +150,13 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epoch: str) 
     return result
 
 
-def _front_settings(route: Route, config: GatewayConfig, epoch: str) -> dict[str, object]:
+def _front_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, object]:
     """What the front door's script is told: by route, so that a change needs no new listener."""
     if route.auth == "none":
         return {}
-    settings = decisions.route_settings(config, authz_context(route), epoch)
+    settings: dict[str, object] = {"auth": route.auth}
+    settings |= decisions.route_settings(config, authz_context(route), epochs.policy)
+    settings |= leases.route_settings(config, route, epochs.numbers)
     if config.auth.verified_by == "envoy":
         settings |= identity.route_settings(route, config)
     return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from ..leases import Wish
 from ..limits import Charge, Reading
 
 Verb = Literal["reset", "grant", "override", "remove"]
@@ -18,6 +19,10 @@ class Counters(Protocol):
 
     async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
         """The time by the store's clock, and what each counter held before this request."""
+        ...
+
+    async def lease(self, charges: Sequence[Charge], wish: Wish) -> tuple[int, int, list[Reading]]:
+        """The same, and in between how many more such requests were charged ahead: at most what is wished for."""
         ...
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import CountersUnavailable
+from ..leases import Wish
 from ..limits import Charge, Reading, request_passes
 from .base import Verb
 from .connect import Address, connector, node_connector, read_slots, slot_of, split_url
@@ -59,6 +60,13 @@ class ClusterCounters:
     def is_up(self) -> bool:
         """Whether every slot is counted."""
         return None not in self._by_slot and all(node.is_up for node in self._nodes.values())
+
+    async def lease(self, charges: Sequence[Charge], wish: Wish) -> tuple[int, int, list[Reading]]:
+        """Nothing is charged ahead where the charges lie in several slots."""
+        if len({charge.tag for charge in charges}) == 1:
+            return await self._node(charges[0].tag).lease(charges, wish)
+        now_us, readings = await self.decide(charges)
+        return now_us, 0, readings
 
     async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
         tags = {charge.tag: charge.can_refuse for charge in sorted(charges, key=lambda charge: charge.can_refuse)}

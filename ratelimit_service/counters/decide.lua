@@ -1,10 +1,14 @@
 -- One request's charges, all or none. The Python twin is counters/memory.py; a differential test holds them together.
 --
 -- KEYS: for each charge its bucket, its log and its override. ARGV: the time in microseconds (0: this server's clock;
--- only tests give another), then for each charge its cost, the bucket's capacity and refill a microsecond, rpm and mode:
--- 0 counts and may refuse, 1 (shadow) counts and refuses only itself, 2 (late) takes the cost or what is left.
--- Answer: the time, then for each charge used, oldest, level, burst wait and minute wait, all as before the charge; then
--- for each override in force which charge's it is, until when, and its capacity, refill and rpm.
+-- only tests give another), how many more such requests to charge ahead (a lease) and for how long; then for each charge
+-- its cost, the bucket's capacity and refill a microsecond, rpm and mode: 0 counts and may refuse, 1 (shadow) counts and
+-- refuses only itself, 2 (late) takes the cost or what is left.
+-- Answer: the time and how many are leased, then for each charge used, oldest, level, burst wait and minute wait, all as
+-- before the charge; then for each override in force which charge's it is, until when, and its capacity, refill and rpm.
+--
+-- A lease is charged as if it were spent at its end: its members have that time, and the bucket is at least as full as
+-- leaves nothing to refill until then. So it may be spent at any moment before, and no window holds more than the limit.
 --
 -- A bucket is "level stamp serial": how much is out (billionths of a token), when that was so, and the last member of
 -- the log. A log has one member per unit, scored with its time. An override is "until capacity refill rpm" and a note.
@@ -12,6 +16,8 @@
 
 local call = redis.call
 local WINDOW, TOKEN, NEVER = 60000000, 1000000000, -1
+local SHARE = 20 -- a lease is at most this part of the smaller of burst and rpm
+local MAX_LEASE = 1000000
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -37,6 +43,7 @@ local function settle_clock(log)
   end
 end
 
+local leased, span = tonumber(ARGV[2]), tonumber(ARGV[3])
 local overrides = {}
 
 local function numbers(nth, override, at)
@@ -52,7 +59,7 @@ local function numbers(nth, override, at)
 end
 
 local function read(nth)
-  local bucket, log, at = KEYS[3 * nth - 2], KEYS[3 * nth - 1], 5 * nth - 3
+  local bucket, log, at = KEYS[3 * nth - 2], KEYS[3 * nth - 1], 5 * nth - 1
   local held = call('MGET', bucket, KEYS[3 * nth])
   local state, cost = held[1], tonumber(ARGV[at])
   local capacity, refill, rpm = numbers(nth, held[2], at)
@@ -70,7 +77,8 @@ local function read(nth)
     level = math.max(0, level - (now - stamp) * refill)
   else
     -- Normally there is no log either. If only the bucket is gone, new members must not overwrite old ones.
-    serial = tonumber(call('ZRANGE', log, -1, -1)[1] or 0)
+    -- A lease's are the last by time and may be behind by their number.
+    serial = tonumber(call('ZRANGE', log, -1, -1)[1] or -MAX_LEASE) + MAX_LEASE
   end
 
   -- Nothing is written before it is sure that all is charged. What has left the window is only skipped here.
@@ -87,6 +95,7 @@ local function read(nth)
 
   local mode = ARGV[at + 4]
   if mode == '2' then
+    leased = 0
     local units = math.min(cost, math.max(0, rpm - used))
     local after = math.max(level, math.min(level + cost * TOKEN, capacity))
     return {bucket, log, units, refill, serial, level, used, oldest, 0, 0, stale, after, mode}
@@ -107,16 +116,24 @@ local function read(nth)
       minute_wait = tonumber(last[2]) + WINDOW - now
     end
   end
+  if cost > 0 and excess <= 0 and in_the_way <= 0 then
+    -- From the first half of the bucket and three quarters of the minute: near the limit each request is asked about.
+    local tokens = (capacity / 2 - math.max(after, span * refill)) / TOKEN
+    local most = math.min(tokens, 3 * rpm / 4 - used - cost, math.min(capacity / TOKEN, rpm) / SHARE)
+    leased = math.max(0, math.min(leased, math.floor(most / cost)))
+  elseif cost > 0 then
+    leased = 0
+  end
   return {bucket, log, cost, refill, serial, level, used, oldest, burst_wait, minute_wait, stale, after, mode}
 end
 
-local function add_members(log, serial, cost)
+local function add_members(log, moment, serial, cost)
   local done = 0
   while done < cost do
     local members = {}
     for _ = 1, math.min(cost - done, 1000) do
       done = done + 1
-      members[#members + 1] = now
+      members[#members + 1] = moment
       members[#members + 1] = whole(serial + done)
     end
     call('ZADD', log, unpack(members))
@@ -130,15 +147,20 @@ local function charge(reading)
   if cost == 1 then
     call('ZADD', log, now, whole(serial + 1))
   else
-    add_members(log, serial, cost)
+    add_members(log, now, serial, cost)
   end
   if stale > 0 then
     call('ZREMRANGEBYSCORE', log, '-inf', now - WINDOW)
   end
-  keep(bucket, log, reading[12], refill, serial + cost)
+  local level, ahead = reading[12], leased * cost
+  if ahead > 0 then
+    add_members(log, now + span, serial + cost, ahead)
+    level = math.max(level, span * refill) + ahead * TOKEN
+  end
+  keep(bucket, log, level, refill, serial + cost + ahead)
 end
 
-local readings, passes, answer = {}, true, {now}
+local readings, passes, answer = {}, true, {now, 0}
 for nth = 1, #KEYS / 3 do
   local reading = read(nth)
   local fits = reading[9] == 0 and reading[10] == 0
@@ -151,6 +173,8 @@ for nth = 1, #KEYS / 3 do
   answer[#answer + 1] = reading[9]
   answer[#answer + 1] = reading[10]
 end
+if not passes then leased = 0 end
+answer[2] = leased
 for _, reading in ipairs(readings) do
   local spends = reading[3] > 0 or reading[12] > reading[6]
   if spends and (reading[13] == '2' or (passes and reading[14])) then

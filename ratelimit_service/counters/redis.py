@@ -24,6 +24,7 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from ..descriptors import TAG_LENGTH
 from ..errors import CountersUnavailable
+from ..leases import NO_WISH, Wish
 from ..limits import SECOND_US, TOKEN, Charge, Override, Reading, drained, limit_of
 from .base import Verb
 from .connect import CONNECT_SECONDS, Connect
@@ -91,10 +92,15 @@ class RedisCounters:
 
     async def decide(self, charges: Sequence[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
         """One decision. `now_us` replaces the server's clock, in tests only."""
+        now_us, _, readings = await self.lease(charges, NO_WISH, now_us)
+        return now_us, readings
+
+    async def lease(self, charges: Sequence[Charge], wish: Wish, now_us: int = 0) -> tuple[int, int, list[Reading]]:
+        """One decision, and how many more requests it charged ahead."""
         link = self._link
         if link is None:
             raise CountersUnavailable(self._reason)
-        arguments = decide_arguments(charges, now_us)
+        arguments = decide_arguments(charges, now_us, wish)
         return read_answer(await self._ask(link, self._decide, arguments), len(charges))
 
     async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str, now_us: int = 0) -> int:
@@ -327,12 +333,12 @@ class Link(asyncio.Protocol):
             self.fail(CountersUnavailable(f"no answer within {age * 1000:.0f} ms"))
 
 
-def decide_arguments(charges: Sequence[Charge], now_us: int = 0) -> tuple[str | int, ...]:
+def decide_arguments(charges: Sequence[Charge], now_us: int = 0, wish: Wish = NO_WISH) -> tuple[str | int, ...]:
     """Keys and arguments of decide.lua."""
     if len(charges) == 1:  # the usual case, spelt out
         tag, rule, cost, _ = charges[0]
         limit, name = rule.limit, rule.name
-        numbers = (now_us, cost, limit.capacity, limit.refill, limit.rpm, mode_of(charges[0]))
+        numbers = (now_us, *wish, cost, limit.capacity, limit.refill, limit.rpm, mode_of(charges[0]))
         return (3, f"mgw:{{{tag}}}b:{name}", f"mgw:{{{tag}}}m:{name}", f"mgw:{{{tag}}}o:{name}", *numbers)
     names: list[str] = []
     values: list[int] = []
@@ -340,7 +346,7 @@ def decide_arguments(charges: Sequence[Charge], now_us: int = 0) -> tuple[str | 
         limit = charge.rule.limit
         names += (*keys(charge.tag, charge.rule.name), override_key(charge.tag, charge.rule.name))
         values += (charge.cost, limit.capacity, limit.refill, limit.rpm, mode_of(charge))
-    return (len(names), *names, now_us, *values)
+    return (len(names), *names, now_us, *wish, *values)
 
 
 def mode_of(charge: Charge) -> int:
@@ -348,15 +354,15 @@ def mode_of(charge: Charge) -> int:
     return 2 if charge.is_late else int(charge.rule.is_shadow)
 
 
-def read_answer(answer: list[int], charges: int) -> tuple[int, list[Reading]]:
-    """What decide.lua answers: the time, five numbers a charge, then five for each override in force."""
-    end = 1 + 5 * charges
-    readings = [Reading._make((*answer[at : at + 5], None)) for at in range(1, end, 5)]
+def read_answer(answer: list[int], charges: int) -> tuple[int, int, list[Reading]]:
+    """What decide.lua answers: the time, the units leased, five numbers a charge, five for each override in force."""
+    end = 2 + 5 * charges
+    readings = [Reading._make((*answer[at : at + 5], None)) for at in range(2, end, 5)]
     for at in range(end, len(answer), 5):
         nth, until_us, capacity, refill, rpm = answer[at : at + 5]
         override = Override(limit_of(refill, rpm, capacity // TOKEN), until_us)
         readings[nth - 1] = readings[nth - 1]._replace(override=override)
-    return answer[0], readings
+    return answer[0], answer[1], readings
 
 
 def operate_arguments(

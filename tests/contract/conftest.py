@@ -82,8 +82,13 @@ class Gateway:
         route.typed_per_filter_config[filters.RATE_LIMIT].Unpack(per_route)
         return route.route.rate_limits or per_route.rate_limits
 
-    def descriptor(self, name: str, answer: Any, address: str = "192.0.2.1") -> list[tuple[str, str]]:
-        """The entries that Envoy makes of a route's actions and authz's metadata (route.v3.RateLimit.Action)."""
+    def descriptor(
+        self, name: str, answer: Any, address: str = "192.0.2.1", lease: str | None = None
+    ) -> list[tuple[str, str]]:
+        """The entries that Envoy makes of a route's actions and authz's metadata (route.v3.RateLimit.Action).
+
+        `lease` is what the front door says of its last lease.
+        """
         metadata = {filters.EXT_AUTHZ: protos.message_to_dict(answer.dynamic_metadata)}
         entries = []
         for action in self._rate_limits(name)[0].actions:
@@ -94,6 +99,11 @@ class Gateway:
                 (segment,) = action.metadata.metadata_key.path
                 found = metadata.get(action.metadata.metadata_key.key, {}).get(segment.key)
                 entries.append((action.metadata.descriptor_key, str(found or action.metadata.default_value)))
+            elif kind == "header_value_match":  # no lease covers the request
+                entries.append((action.header_value_match.descriptor_key, action.header_value_match.descriptor_value))
+            elif kind == "request_headers":
+                assert action.request_headers.skip_if_absent
+                entries += [(action.request_headers.descriptor_key, lease)] if lease is not None else []
             else:
                 assert kind == "remote_address"
                 entries.append(("remote_address", address))

@@ -65,6 +65,7 @@ async def test_a_verified_caller_is_who_is_charged(gateway: Any, bearer: Bearer)
     entries = gateway.descriptor("user-profile", answer)
 
     assert entries == [
+        ("asked", "yes"),
         ("route", "user-profile"),
         ("tier", "pro"),
         ("caller", "platform/u1"),

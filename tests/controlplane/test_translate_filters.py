@@ -196,26 +196,50 @@ def test_the_log_has_the_published_fields_and_no_token() -> None:
     assert not re.search(r"(?i)authorization|cookie|api.?key", json.dumps(logs.FIELDS))
 
 
+def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shadow: bool) -> bool:
+    """Whether an access log filter (accesslog.v3.AccessLogFilter) takes such a request."""
+    if "and_filter" in condition:
+        return all(takes(each, status, headers, shadow) for each in condition["and_filter"]["filters"])
+    if "or_filter" in condition:
+        return any(takes(each, status, headers, shadow) for each in condition["or_filter"]["filters"])
+    if "header_filter" in condition:
+        header = condition["header_filter"]["header"]
+        value, wanted = headers.get(header["name"]), header.get("string_match", {})
+        found = value is not None and wanted.get("contains", "") in value and value.startswith(wanted.get("prefix", ""))
+        return found != header.get("invert_match", False)
+    if "metadata_filter" in condition:
+        present = condition["metadata_filter"]["matcher"]["value"]["present_match"]
+        otherwise = bool(condition["metadata_filter"]["match_if_key_not_found"])
+        assert otherwise is not present
+        return bool(present) if shadow else otherwise
+    comparison = condition["status_code_filter"]["comparison"]
+    bound = comparison["value"]["default_value"]
+    return {"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")]
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"x-ai-agent": "a"}, {"ai-agent-id": "a"}, {":path": "/a?b"}, {":path": "/eyJ"}, {":path": "/health"}],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("status", "level"), [(200, "INFO"), (302, "INFO"), (399, "INFO"), (400, "WARN"), (499, "WARN"), (500, "ERROR")]
 )
-def test_one_log_line_a_request(status: int, level: str) -> None:
-    """Exactly one logger takes a request: INFO under 400, WARN for 4xx, ERROR from 500 on."""
+def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str], shadow: bool) -> None:
+    """Exactly one logger takes a request: INFO under 400, WARN for 4xx, ERROR from 500 on.
 
-    def takes(condition: dict[str, Any]) -> bool:
-        if "and_filter" in condition:
-            return all(takes(each) for each in condition["and_filter"]["filters"])
-        comparison = condition["status_code_filter"]["comparison"]
-        bound = comparison["value"]["default_value"]
-        return {"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")]
-
+    Whatever has more to tell than the usual request is told in full.
+    """
     taking = [
-        logger["typed_config"]["log_format"]["json_format"]["level"]
+        logger["typed_config"]["log_format"]["json_format"]
         for logger in map(protos.message_to_dict, logs.access_logs())
-        if takes(logger["filter"])
+        if takes(logger["filter"], status, {":path": "/a", **headers}, shadow)
     ]
 
-    assert taking == [level]
+    assert [fields["level"] for fields in taking] == [level]
+    is_usual = status < 400 and not headers and not shadow
+    assert set(taking[0]) == {"level", *(logs.USUAL_FIELDS if is_usual else logs.FIELDS)}
 
 
 @pytest.mark.parametrize("config", [default_config(), rich_config()], ids=["default", "rich"])

@@ -259,14 +259,26 @@ def test_what_authz_is_told(name: str, told: dict[str, str] | None) -> None:
 
 
 def test_every_operators_route_is_limited_alike() -> None:
-    """One descriptor a request: route, tier, caller and address, each with a value whoever calls."""
+    """One descriptor a request: route, tier, caller and address, each with a value whoever calls.
+
+    It is dropped where a lease covers the request, and says what became of the last one where there was one.
+    """
     for name in ("books", "files", "generate"):
         (limit,) = route_named(rich_config(), name).route.rate_limits
         assert [protos.message_to_dict(action) for action in limit.actions] == [
+            {
+                "header_value_match": {
+                    "descriptor_key": "asked",
+                    "descriptor_value": "yes",
+                    "expect_match": False,
+                    "headers": [{"name": "x-mgw-leased", "present_match": True}],
+                }
+            },
             {"generic_key": {"descriptor_key": "route", "descriptor_value": name}},
             {"metadata": metadata_action("tier", "anonymous")},
             {"metadata": metadata_action("caller", "-")},
             {"remote_address": {}},
+            {"request_headers": {"header_name": "x-mgw-lease", "descriptor_key": "lease", "skip_if_absent": True}},
         ]
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import Script, decide_arguments, keys
+from ratelimit_service.counters.redis import Script, decide_arguments, keys, read_answer
 from ratelimit_service.errors import CountersUnavailable, StartRefused
-from ratelimit_service.limits import WINDOW_US, Charge, Limit, Reading, Rule
+from ratelimit_service.leases import SHARE, Wish
+from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
 
 START_US = 1_800_000_000_000_000
 ACharge = Callable[..., Charge]
@@ -32,7 +34,9 @@ def client(shared_valkey: Any) -> redis.Redis:
 
 def decide(client: redis.Redis, charges: list[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
     answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments(charges, now_us))
-    return answer[0], [Reading(*answer[at : at + 5]) for at in range(1, len(answer), 5)]
+    now_us, leased, readings = read_answer(answer, len(charges))
+    assert leased == 0
+    return now_us, readings
 
 
 limit_numbers = st.builds(
@@ -206,3 +210,77 @@ def test_bad_url(url: str, says: str) -> None:
     """A store's URL that cannot be read stops the start, and says so."""
     with pytest.raises(StartRefused, match=says):
         connector(url)
+
+
+class Moment(NamedTuple):
+    """A request of one of two workers, some time after the one before."""
+
+    wait_us: int
+    worker: int
+    wish: int
+
+
+moments = st.builds(
+    Moment,
+    st.one_of(st.just(0), st.integers(0, 3_000), st.integers(0, 200_000), st.integers(0, 20_000_000)),
+    st.integers(0, 1),
+    st.integers(0, 128),
+)
+
+
+def passed_with_leases(client: redis.Redis, limit: Limit, history: list[Moment]) -> list[int]:
+    """When requests passed, by two workers that spend what they hold before they ask, until the lease's last moment."""
+    client.flushdb()
+    charge = Charge("a" * 22, Rule("tier", limit), 1)
+    now_us, held, passed = START_US, [(0, 0), (0, 0)], []
+    for moment in history:
+        now_us += moment.wait_us
+        units, ends_us = held[moment.worker]
+        if units and now_us <= ends_us:
+            held[moment.worker] = units - 1, ends_us
+            passed.append(now_us)
+            continue
+        wish = Wish(moment.wish)
+        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], now_us, wish))
+        _, leased, (reading,) = read_answer(answer, 1)
+        assert leased <= wish.units
+        assert leased <= min(limit.burst, limit.rpm) // SHARE
+        assert reading.passes or not leased
+        held[moment.worker] = leased, now_us + wish.span_us
+        passed += [now_us] * reading.passes
+    return passed
+
+
+@given(
+    st.builds(
+        Limit, rps=st.sampled_from([0.5, 7, 40, 400]), rpm=st.integers(20, 200), burst=st.sampled_from([20, 60, 150])
+    ),
+    st.lists(moments, min_size=50, max_size=400),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_leases_stay_within_the_limit(client: redis.Redis, limit: Limit, history: list[Moment]) -> None:
+    """Whenever a lease is spent, no minute holds more than rpm, and no span of t more than burst and rps times t."""
+    passed = passed_with_leases(client, limit, history)
+
+    for first, begins_us in enumerate(passed):
+        in_the_minute = bisect_left(passed, begins_us + WINDOW_US) - first
+        assert in_the_minute <= limit.rpm
+        for last in range(first, len(passed)):
+            allowed = limit.capacity + (passed[last] - begins_us) * limit.refill
+            assert (last - first + 1) * TOKEN <= allowed
+
+
+def test_a_lease_is_granted_while_there_is_room(client: redis.Redis) -> None:
+    """A twentieth at most; none from the second half of the bucket; and every key still expires."""
+    client.flushdb()
+    charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
+    granted = []
+    for _ in range(30):
+        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, Wish(128)))
+        granted.append(read_answer(answer, 1)[1])
+
+    assert granted[:9] == [20] * 9
+    assert sum(granted) + granted.index(0) <= 200
+    assert set(granted[12:]) == {0}
+    assert client.zcard(keys("a" * 22, "tier")[1]) == 30 + sum(granted)
+    assert all(client.pttl(key) > 0 for key in client.scan_iter())

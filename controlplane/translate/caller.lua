@@ -1,0 +1,41 @@
+-- The caller of a request, where it is known in Envoy. ext_authz is skipped for a request whose metadata has a tier.
+-- API_KEY_HEADER is written before this text by translate/script.py.
+
+local AUTHZ = "envoy.filters.http.ext_authz"
+
+local function now_seconds(handle)
+  return tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
+end
+
+-- Who calls, until when that may be taken for granted.
+local function caller(subject, tier, name, ends)
+  return {subject = subject, tier = tier, caller = name, ends = ends, charged = "\0" .. tier .. "\0" .. name}
+end
+
+local function settle(headers, metadata, who)
+  headers:replace("x-user-id", who.subject)
+  headers:replace("x-user-tier", who.tier)
+  metadata:set(AUTHZ, "caller", who.caller)
+  metadata:set(AUTHZ, "tier", who.tier)
+end
+
+-- What has to be known of a request when its answer comes back. Envoy keeps nothing of a request for its answer but
+-- metadata, which is dear to read, so that it is looked at only while something is noted. An id of ours, not the
+-- request's: a client could choose that one, and have another's answer taken for its own.
+local noted, notes, last_note = {}, 0, 0
+local MAX_NOTES = 10000 -- requests whose answer never came back leave theirs behind
+
+local function note(metadata, what)
+  if notes >= MAX_NOTES then noted, notes = {}, 0 end
+  last_note = last_note + 1
+  noted[last_note], notes = what, notes + 1
+  metadata:set("mgw", "note", last_note)
+end
+
+local function noted_of(metadata)
+  local own = metadata:get("mgw")
+  local id = own and own.note
+  local what = id and noted[id]
+  if what then noted[id], notes = nil, notes - 1 end
+  return what
+end
