@@ -27,11 +27,13 @@ def local_replies(version: str) -> protos.hcm.LocalReplyConfig:
 def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     yield from _refusals()
     yield from _health_without_control_plane(version)
+    # Before the breaker's flags: a failure that the retry budget did not let be repeated carries UO as well.
+    yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
+    yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
+    yield _error(_too_many_wait(), 503, "SERVICE_UNAVAILABLE", f"Too many requests wait for service: {SERVICE}", "1")
     yield _error(
         _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
     )
-    yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
-    yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
     yield _over_the_ceiling()
     # authz's own 403 keeps its body; any other one is Envoy's word on https://… in plain text.
     yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
@@ -41,6 +43,18 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     for status, becomes, code, message in _BY_STATUS:
         retry_after = "1" if becomes == 503 else None
         yield _error(_status(status), becomes, code, message, retry_after)
+
+
+def _too_many_wait() -> Filter:
+    """All connections busy and `max_pending_requests` waiting.
+
+    A half-open breaker's overflow has the same flag and details, but refuses after an endpoint was chosen.
+    """
+    nowhere = protos.cel_filter.ExpressionFilter(expression="!has(upstream.address)")
+    extension = protos.accesslog.ExtensionFilter(
+        name="envoy.access_loggers.extension_filters.cel", typed_config=protos.any_of(nowhere)
+    )
+    return _all_of(_flags(("UO",)), Filter(extension_filter=extension))
 
 
 def _over_the_ceiling() -> protos.hcm.ResponseMapper:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import ceiling, decisions, filters, identity, quota
+from controlplane.translate import ceiling, decisions, filters, identity, quota, retries
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -124,6 +124,8 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epoch: str) 
         ),
         metadata=_metadata(service),
     )
+    if (again := retries.policy(route, service)) is not None:
+        result.route.retry_policy.CopyFrom(again)
     if route.cost_from_response_header:
         (asked,) = result.route.rate_limits
         late = filters.late_charge(asked, route.cost_from_response_header)
