@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 import time
 from collections import Counter
@@ -20,18 +21,23 @@ from tests.support.wire import Answer, Connection
 NEVER = {"failures": 10_000, "error_rate_percent": 100}
 """A breaker that stays out of the way."""
 CHECK = {"path": "/health", "steer": True, "interval_seconds": 0.1, "timeout_seconds": 0.2}
+SLOW_START_SECONDS = 4
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Place:
     """A gateway with services of its own, and what stands behind them."""
 
-    def __init__(self, gateway: Gateway, one: Upstream, other: Upstream, document: dict[str, Any]) -> None:
+    def __init__(
+        self, gateway: Gateway, one: Upstream, other: Upstream, pooled: Upstream, document: dict[str, Any]
+    ) -> None:
         self.gateway = gateway
         self.one = one
         self.other = other
+        self.pooled = pooled
         self.document = document
         self.token = token(tier="enterprise")
+        self.began = time.monotonic()
 
     def ask(self, route: str, query: str = "", method: str = "GET", body: bytes | None = None) -> Answer:
         """One request, of a caller who is somebody else each time."""
@@ -59,15 +65,15 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One gateway for this file: tests leave its services as they found them, or use some of their own."""
     with ExitStack() as running:
-        one, other = (running.enter_context(Upstream(name)) for name in ("one", "other"))
+        one, other, pooled = (running.enter_context(Upstream(name)) for name in ("one", "other", "pooled"))
         full = running.enter_context(FullBacklog())
-        document = the_document(one.url, other.url, full.url)
+        document = the_document(one.url, other.url, pooled.url, full.url)
         directory: Path = tmp_path_factory.mktemp("resilience") / "run"
         gateway = running.enter_context(Gateway(directory, document=document))
-        yield Place(gateway, one, other, document)
+        yield Place(gateway, one, other, pooled, document)
 
 
-def the_document(one: str, other: str, full: str) -> dict[str, Any]:
+def the_document(one: str, other: str, pooled: str, full: str) -> dict[str, Any]:
     document = default_document()
     both = [{"url": one}, {"url": other}]
     retries = {"attempts": 2}
@@ -75,6 +81,8 @@ def the_document(one: str, other: str, full: str) -> dict[str, Any]:
         a_service("plain", one, breaker=NEVER, timeout_seconds=0.4, health_check={"path": "/health"}),
         a_service("weighted", one, breaker=NEVER) | {"endpoints": [{"url": one, "weight": 3}, {"url": other}]},
         a_service("pair", one, breaker={"failures": 3, "open_seconds": 3600}) | {"endpoints": both},
+        a_service("growing", one, breaker={"failures": 3, "open_seconds": 3600}, slow_start_seconds=SLOW_START_SECONDS)
+        | {"endpoints": both},
         a_service("steered", one, breaker=NEVER, health_check=CHECK) | {"endpoints": both},
         a_service("steered-one", one, breaker=NEVER, health_check=CHECK),
         a_service("well-but-failing", one, breaker={"failures": 3, "open_seconds": 1.5}, health_check=CHECK),
@@ -88,7 +96,7 @@ def the_document(one: str, other: str, full: str) -> dict[str, Any]:
         a_service("elsewhere", one, breaker=NEVER, retries=retries | {"on": ["5xx"]}) | {"endpoints": both},
         a_service("half-dead", one, breaker=NEVER, retries={"attempts": 1, "on": ["connect-failure"]})
         | {"endpoints": [{"url": one}, {"url": f"http://127.0.0.1:{closed_port()}"}]},
-        a_service("pooled", one, breaker=NEVER, pool={"max_connections": 100}),
+        a_service("pooled", pooled, breaker=NEVER),
         a_service("idle", other, breaker=NEVER, pool={"idle_timeout_seconds": 1}),
         a_service("narrow", one, breaker={"failures": 3}, pool={"max_connections": 2, "max_pending_requests": 3}),
         a_service("full", full, breaker=NEVER, connect_timeout_seconds=0.3),
@@ -143,6 +151,27 @@ def test_one_sick_endpoint_is_left_alone_and_the_service_goes_on(place: Place) -
     assert found == {"other": 40}
     assert len(place.one.seen) == tried
     assert place.gateway.ask("/health").json()["checks"]["pair"]["circuit_breaker"] == "closed"
+
+
+def test_a_further_endpoint_starts_slowly_and_disturbs_nobody(place: Place) -> None:
+    """It gets its share by and by; who was ejected stays so, because the others are the same as before."""
+    document = copy.deepcopy(place.document)
+    (growing,) = [service for service in document["services"] if service["name"] == "growing"]
+    time.sleep(max(0.0, place.began + SLOW_START_SECONDS - time.monotonic()))  # until the first two are no longer new
+    with Upstream("third") as third:
+        growing["endpoints"] = [*growing["endpoints"], {"url": third.url}]
+        with place.one.failing():
+            assert eventually(lambda: place.who("growing", 10) == {"other": 10})
+        assert place.gateway.put_config(document).status_code == 200
+        assert eventually(lambda: third.seen or not place.who("growing", 1))
+        early = place.who("growing", 50)
+        late = eventually(lambda: (found := place.who("growing", 50))["third"] >= 20 and found, SLOW_START_SECONDS + 3)
+        assert place.gateway.put_config(place.document).status_code == 200
+
+    assert set(early) == {"other", "third"}
+    assert early["third"] < 20
+    assert late
+    assert set(late) == {"other", "third"}
 
 
 # -- health checks that steer
@@ -215,6 +244,15 @@ def test_nothing_is_repeated_unless_asked_for(place: Place) -> None:
     for route in ("plain", "again-never"):
         key = unique()
         assert place.ask(route, f"key={key}&acts=503,200").status == 503
+        assert len(place.one.tries(key)) == 1
+
+
+def test_a_client_cannot_ask_for_it(place: Place) -> None:
+    """Envoy's own request headers mean nothing from outside."""
+    asked = [("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", "3"), ("x-envoy-hedge-on-per-try-timeout", "true")]
+    for route, method in (("plain", "GET"), ("again", "POST")):
+        key = unique()
+        place.gateway.ask(f"/t/{route}?key={key}&acts=503", method, [*asked, bearer(token(tier="enterprise"))])
         assert len(place.one.tries(key)) == 1
 
 
@@ -311,14 +349,10 @@ def test_a_connection_that_is_not_made_in_time(place: Place) -> None:
 
 def test_a_host_has_at_most_a_hundred_connections(place: Place) -> None:
     """Of 150 requests at once 100 are under way and the others wait for their turn; all are answered."""
-    place.at_once("pooled", ["delay=0"])
-    before = place.one.open
-    place.one.peak = 0
-
     answers = place.at_once("pooled", ["delay=0.5"] * 150)
 
     assert {answer.status for answer in answers} == {200}
-    assert 90 <= place.one.peak - before + 1 <= 101
+    assert place.pooled.peak == 100
 
 
 def test_idle_connections_are_closed(place: Place) -> None:
@@ -336,7 +370,7 @@ def test_too_many_waiting_requests_are_refused_and_are_no_failure(place: Place) 
 
     counted = Counter(answer.code for answer in answers)
     assert set(counted) == {None, "SERVICE_UNAVAILABLE"}
-    assert 4 <= counted[None] <= 8  # 2 connections and 3 waiting, and an Envoy thread has at least one connection
+    assert 3 <= counted[None] <= 8  # 3 wait, until 2 connections are made; a thread of Envoy has at least one
     refused = [answer for answer in answers if answer.code]
     assert {(answer.status, answer.value("retry-after")) for answer in refused} == {(503, "1")}
     assert {place.ask("narrow").status for _ in range(5)} == {200}
