@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 AuthMode = Literal["required", "optional", "none"]
 StoreFailure = Literal["share", "open", "closed"]
@@ -329,7 +329,11 @@ class Retries(Model):
 
     attempts: Annotated[int, Field(ge=0, le=5)]
     """After the first one; 0 is none."""
-    on: Annotated[list[RetryReason], Field(min_length=1)] = ["connect-failure", "reset", "gateway-error"]
+    on: Annotated[
+        list[RetryReason],
+        # YAML 1.1 takes the plain word for a boolean; our reader does not, but other tools on the way here do (Helm).
+        Field(min_length=1, validation_alias=AliasChoices("on", "true")),
+    ] = ["connect-failure", "reset", "gateway-error"]
     per_try_timeout_seconds: Seconds | None = None
 
 

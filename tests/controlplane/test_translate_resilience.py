@@ -83,6 +83,14 @@ def test_how_it_is_repeated() -> None:
     assert "per_try_timeout" not in default
 
 
+def test_other_readers_of_yaml_may_take_on_for_true() -> None:
+    """`on: [reset]` has gone through Helm, say, when it arrives as `true: [reset]`."""
+    found = policy({"attempts": 1, "true": ["reset"]}, None)
+
+    assert found is not None
+    assert found["retry_on"] == "reset"
+
+
 @pytest.mark.parametrize(
     ("given", "percent"), [(None, 20), ({"attempts": 1}, 20), ({"attempts": 1, "budget_percent": 5}, 5)]
 )
