@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,7 @@ def the_document(one: str, other: str, pooled: str, full: str) -> dict[str, Any]
     routes = [a_route(service["name"], service["name"]) for service in services]
     routes += [a_route("again-never", "again", retries={"attempts": 0})]
     routes += [a_route("plain-again", "plain", retries={"attempts": 1, "on": ["5xx"]}, timeout_seconds=2)]
+    routes += [a_route("again-large", "again", max_request_bytes=3 << 20)]
     for route in routes:
         route["match"]["methods"] = METHODS
     document["routes"] += routes
@@ -202,6 +205,32 @@ def test_an_ill_endpoint_is_passed_over_and_comes_back(place: Place) -> None:
     assert eventually(lambda: set(place.who("steered", 10)) == {"one", "other"})
 
 
+def test_a_check_may_begin_to_steer_under_load(place: Place) -> None:
+    """No request fails while a service is told to be asked, and told no longer."""
+    document = copy.deepcopy(place.document)
+    (weighted,) = [service for service in document["services"] if service["name"] == "weighted"]
+    weighted["health_check"] = CHECK
+    found: Counter[str] = Counter()
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            found.update(place.who("weighted", 1))
+
+    with ThreadPoolExecutor() as threads:
+        asking = threads.submit(ask)
+        try:
+            changes = [place.gateway.put_config(changed).status_code for changed in (document, place.document)]
+            began = sum(found.values())
+            assert eventually(lambda: sum(found.values()) > began + 20)
+        finally:
+            done.set()
+        asking.result()
+
+    assert changes == [200, 200]
+    assert set(found) == {"one", "other"}
+
+
 def test_a_status_below_500_is_well(place: Place) -> None:
     """A service without such a path (404) is not ill: the same rule as for /health."""
     with place.one.ill(404):
@@ -267,6 +296,15 @@ def test_idempotent_requests_are_sent_again_whole(place: Place, method: str, act
 
     assert answer.status == 200
     assert [(seen.method, seen.body) for seen in place.one.tries(key)] == [(method, body or b"")] * 2
+
+
+def test_a_large_body_is_sent_again_too(place: Place) -> None:
+    """As large as the route takes: nothing of it is lost, the first time or the second."""
+    key = unique()
+    body = bytes(range(256)) * (8 << 10)
+
+    assert place.ask("again-large", f"key={key}&acts=503,200", "PUT", body).status == 200
+    assert [seen.body == body for seen in place.one.tries(key)] == [True, True]
 
 
 @pytest.mark.parametrize(("act", "status"), [("503", 503), ("close", 502), ("hang", 504)])
@@ -381,12 +419,14 @@ def test_too_many_waiting_requests_are_refused_and_are_no_failure(place: Place) 
 
 def test_health_answers_while_the_gateway_is_flooded(place: Place) -> None:
     """Guarantee 17: with 400 requests that wait for a slow service, /health/live answers within 100 ms."""
+    key = unique()
     with ExitStack() as flood:
         for _ in range(400):
-            caller = f"Authorization: Bearer {place.token}"
             connection = flood.enter_context(Connection(place.gateway.address))
-            connection.send(f"GET /t/pooled?delay=3 HTTP/1.1\r\nHost: gateway.test\r\n{caller}\r\n\r\n".encode())
+            start = f"GET /t/pooled?key={key}&delay=30 HTTP/1.1\r\nHost: gateway.test"
+            connection.send(f"{start}\r\nAuthorization: Bearer {token(tier='enterprise')}\r\n\r\n".encode())
         answers = [place.gateway.ask("/health/live") for _ in range(100)]
+        assert eventually(lambda: len(place.pooled.tries(key)) == 100)
 
     assert {answer.status for answer in answers} == {200}
     assert sorted(answer.seconds for answer in answers)[-2] < 0.1
