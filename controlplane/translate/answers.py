@@ -11,7 +11,7 @@ Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
 
 BREAKER_FLAGS = ("UH", "UO")
-"""No healthy upstream, and too many at once: what an open or half-open breaker looks like from a request."""
+"""No healthy upstream, and too many at once: what an open or half-open breaker, or a full queue, looks like."""
 TIMEOUT_FLAGS = ("UT", "SI", "DT", "UMSDR")
 UPSTREAM_FLAGS = ("UF", "UC", "UR", "LR", "UPE", "NC", "DF")
 
@@ -30,7 +30,6 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     # Before the breaker's flags: a failure that the retry budget did not let be repeated carries UO as well.
     yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
     yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
-    yield _error(_too_many_wait(), 503, "SERVICE_UNAVAILABLE", f"Too many requests wait for service: {SERVICE}", "1")
     yield _error(
         _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
     )
@@ -43,18 +42,6 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     for status, becomes, code, message in _BY_STATUS:
         retry_after = "1" if becomes == 503 else None
         yield _error(_status(status), becomes, code, message, retry_after)
-
-
-def _too_many_wait() -> Filter:
-    """All connections busy and `max_pending_requests` waiting.
-
-    A half-open breaker's overflow has the same flag and details, but refuses after an endpoint was chosen.
-    """
-    nowhere = protos.cel_filter.ExpressionFilter(expression="!has(upstream.address)")
-    extension = protos.accesslog.ExtensionFilter(
-        name="envoy.access_loggers.extension_filters.cel", typed_config=protos.any_of(nowhere)
-    )
-    return _all_of(_flags(("UO",)), Filter(extension_filter=extension))
 
 
 def _over_the_ceiling() -> protos.hcm.ResponseMapper:
