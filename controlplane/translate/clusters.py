@@ -38,13 +38,13 @@ def service_cluster(service: Service, trusted_ca: str) -> protos.cluster.Cluster
     result = Cluster(
         name=service.name,
         connect_timeout=protos.duration(service.connect_timeout_seconds),
-        lb_policy=Cluster.LEAST_REQUEST,  # with one endpoint too: a second one must not make a new cluster
+        lb_policy=Cluster.LEAST_REQUEST if len(service.endpoints) > 1 else Cluster.ROUND_ROBIN,
         circuit_breakers=_caps(service),
         outlier_detection=_outlier_detection(service),
         common_lb_config=_lb_config(),
         typed_extension_protocol_options={HTTP_OPTIONS: protos.any_of(_http1(service.pool.idle_timeout_seconds))},
     )
-    if service.slow_start_seconds is not None:
+    if service.slow_start_seconds is not None and len(service.endpoints) > 1:
         result.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(
             protos.duration(service.slow_start_seconds)
         )
@@ -93,7 +93,7 @@ def ads() -> protos.config_source.ConfigSource:
 def _caps(service: Service) -> protos.circuit_breaker.CircuitBreakers:
     """At most `max_connections` a host; requests beyond wait, up to `max_pending_requests`.
 
-    Nothing depends on the number of endpoints, so that a change of it leaves the cluster and its connections alone.
+    Neither depends on the number of endpoints: a third one leaves the cluster, its connections and ejections alone.
     """
     thresholds = protos.circuit_breaker.CircuitBreakers.Thresholds(
         max_connections=protos.uint32(UNBOUNDED),

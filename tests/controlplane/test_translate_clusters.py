@@ -172,12 +172,13 @@ def test_a_route_to_nowhere_is_our_own_fault() -> None:
         assemble.snapshot(broken, TOPOLOGY)
 
 
-@pytest.mark.parametrize("urls", [("http://10.0.0.2:8081",), ("http://10.0.0.1:8081", "http://10.0.0.2:8081")])
-def test_an_endpoint_changes_nothing_else(urls: tuple[str, ...]) -> None:
-    """Another address, or one more, moves the version of endpoints alone, and another route that of routes alone."""
-    before = assemble.snapshot(a_config(), TOPOLOGY)
-    moved = assemble.snapshot(a_config(services=[a_service("demo", *urls)]), TOPOLOGY)
-    rerouted = assemble.snapshot(a_config(routes=[]), TOPOLOGY)
+@pytest.mark.parametrize(("urls", "others"), [("a", "b"), ("ab", "abc"), ("abc", "bc")])
+def test_an_endpoint_changes_nothing_else(urls: str, others: str) -> None:
+    """Another address, one more or one less moves the version of endpoints alone; another route, that of routes."""
+    addresses = {"a": "http://10.0.0.1:8081", "b": "http://10.0.0.2:8081", "c": "http://10.0.0.3:8081"}
+    services = [[a_service("demo", *(addresses[name] for name in names))] for names in (urls, others)]
+    before, moved = (assemble.snapshot(a_config(services=listed), TOPOLOGY) for listed in services)
+    rerouted = assemble.snapshot(a_config(services=services[0], routes=[]), TOPOLOGY)
 
     assert [kind for kind in types.ORDER if moved.version(kind) != before.version(kind)] == [types.ENDPOINT]
     assert [kind for kind in types.ORDER if rerouted.version(kind) != before.version(kind)] == [types.ROUTE]

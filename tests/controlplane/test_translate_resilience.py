@@ -141,6 +141,7 @@ def test_each_endpoint_is_asked_by_its_own_name() -> None:
 def test_slow_start() -> None:
     """A new endpoint gets its share by and by, where the service says so."""
     assert "least_request_lb_config" not in cluster()
+    assert cluster(slow_start_seconds=30) == cluster()
     found = cluster("http://10.0.0.1", "http://10.0.0.2", slow_start_seconds=30)
 
     assert found["lb_policy"] == "LEAST_REQUEST"
