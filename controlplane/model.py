@@ -7,11 +7,16 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 AuthMode = Literal["required", "optional", "none"]
 StoreFailure = Literal["share", "open", "closed"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+RetryReason = Literal["connect-failure", "reset", "gateway-error", "5xx"]
+"""Envoy's words. `gateway-error` is 502, 503 or 504; it and `5xx` take a lost connection for one."""
+
+IDEMPOTENT: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+"""RFC 9110, section 9.2.2: sending one twice means the same as once."""
 
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -313,9 +318,37 @@ class Breaker(Model):
 
 
 class HealthCheck(Model):
-    """How the control plane asks a service whether it is well."""
+    """How a service is asked whether it is well: by the control plane for /health, by every Envoy where it steers."""
 
     path: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/health"
+    steer: bool = False
+    """Whether each Envoy asks every endpoint by itself and passes over those that are not well."""
+    interval_seconds: Annotated[float, Field(ge=0.1, le=300)] = 5
+    timeout_seconds: Annotated[float, Field(ge=0.05, le=60)] = 1
+    unhealthy_threshold: Annotated[int, Field(ge=1, le=100)] = 3
+    healthy_threshold: Annotated[int, Field(ge=1, le=100)] = 2
+    closes_breaker: bool = False
+    """Whether one good answer lets an endpoint back before the breaker's open time is over."""
+
+
+class Retries(Model):
+    """How often a failed request is sent again. Only GET, HEAD, OPTIONS, PUT and DELETE ever are."""
+
+    attempts: Annotated[int, Field(ge=0, le=5)]
+    """After the first one; 0 is none."""
+    on: Annotated[
+        list[RetryReason],
+        # YAML 1.1 takes the plain word for a boolean; our reader does not, but other tools on the way here do (Helm).
+        Field(min_length=1, validation_alias=AliasChoices("on", "true")),
+    ] = ["connect-failure", "reset", "gateway-error"]
+    per_try_timeout_seconds: Seconds | None = None
+
+
+class ServiceRetries(Retries):
+    """The same for all routes of a service, which share one budget."""
+
+    budget_percent: Percent = 20
+    """At most so many of the requests under way may be repetitions."""
 
 
 class Service(Model):
@@ -328,6 +361,9 @@ class Service(Model):
     pool: Pool = Pool()
     breaker: Breaker = Breaker()
     health_check: HealthCheck | None = HealthCheck()
+    retries: ServiceRetries | None = None
+    slow_start_seconds: Seconds | None = None
+    """How long an endpoint that is new, or well again by its check, takes to get its whole share."""
     critical: bool = False
 
 
@@ -350,6 +386,8 @@ class Route(Model):
     claims: dict[str, str | int | bool] = {}
     providers: list[Name] = []
     timeout_seconds: Seconds | None = None
+    retries: Retries | None = None
+    """Instead of the service's."""
     max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
     cost: Annotated[int, Field(ge=1, le=10_000)] = 1
     cost_from_response_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None

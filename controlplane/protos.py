@@ -46,6 +46,7 @@ from envoy_api.envoy.extensions.filters.http.rate_limit_quota.v3 import rate_lim
 from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
 from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
 from envoy_api.envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as set_filter_state
+from envoy_api.envoy.extensions.filters.network.connection_limit.v3 import connection_limit_pb2 as connection_limit
 from envoy_api.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
@@ -54,6 +55,7 @@ from envoy_api.envoy.extensions.http.early_header_mutation.header_mutation.v3 im
 )
 from envoy_api.envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2 as network_inputs
 from envoy_api.envoy.extensions.request_id.uuid.v3 import uuid_pb2 as uuid_request_id
+from envoy_api.envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
 from envoy_api.envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
 from envoy_api.envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
 from envoy_api.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_protocol_options
@@ -66,6 +68,7 @@ from envoy_api.envoy.type.matcher.v3 import value_pb2 as value_matcher
 from envoy_api.envoy.type.metadata.v3 import metadata_pb2 as metadata_key
 from envoy_api.envoy.type.v3 import http_status_pb2 as http_status
 from envoy_api.envoy.type.v3 import percent_pb2 as percent
+from envoy_api.envoy.type.v3 import range_pb2 as ranges
 from envoy_api.envoy.type.v3 import ratelimit_strategy_pb2 as ratelimit_strategy
 from envoy_api.envoy.type.v3 import token_bucket_pb2 as token_bucket
 from envoy_api.io.prometheus.client import metrics_pb2 as prometheus_metrics
@@ -85,6 +88,7 @@ __all__ = [
     "circuit_breaker",
     "cluster",
     "config_source",
+    "connection_limit",
     "cors_filter",
     "discovery",
     "duration",
@@ -116,8 +120,10 @@ __all__ = [
     "network_inputs",
     "outlier_detection",
     "percent",
+    "previous_hosts",
     "prometheus_metrics",
     "protocol",
+    "ranges",
     "rate_limit_quota",
     "ratelimit_filter",
     "ratelimit_strategy",

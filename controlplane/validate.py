@@ -16,7 +16,7 @@ from controlplane import document
 from controlplane.document import Document, Path
 from controlplane.errors import ConfigRefused
 from controlplane.keysets import from_pem, pinned
-from controlplane.model import GatewayConfig, GlobalLimit, Limit, Route, RuleLimit
+from controlplane.model import IDEMPOTENT, GatewayConfig, GlobalLimit, Limit, Retries, Route, RuleLimit
 
 Finding = tuple[Path, str]
 Rule = Callable[[GatewayConfig], Iterator[Finding]]
@@ -291,6 +291,41 @@ def an_endpoint_list_speaks_one_scheme(config: GatewayConfig) -> Iterator[Findin
                 yield ("services", index, "endpoints", position, "url"), "http and https do not mix in one service"
 
 
+def only_steering_checks_have_a_rhythm(config: GatewayConfig) -> Iterator[Finding]:
+    """The control plane asks when somebody looks; all else is for the checks that Envoy makes."""
+    for index, service in enumerate(config.services):
+        check = service.health_check
+        if check is not None and not check.steer:
+            for key in sorted(check.model_fields_set - {"path", "steer"}):
+                yield ("services", index, "health_check", key), "holds only with steer: true"
+
+
+def retries_can_happen(config: GatewayConfig) -> Iterator[Finding]:
+    timeouts = {service.name: service.timeout_seconds for service in config.services}
+    for index, service in enumerate(config.services):
+        if service.retries is not None:
+            yield from _unlike(service.retries, service.timeout_seconds, ("services", index, "retries"))
+    for index, route in enumerate(config.routes):
+        if route.retries is None:
+            continue
+        path: Path = ("routes", index, "retries")
+        if route.retries.attempts and not set(IDEMPOTENT).intersection(route.match.methods):
+            yield path, "POST and PATCH are never sent twice, and this route has no other method"
+        timeout = route.timeout_seconds or timeouts.get(route.service)
+        if timeout is not None:
+            yield from _unlike(route.retries, timeout, path)
+
+
+def _unlike(retries: Retries, timeout_seconds: float, path: Path) -> Iterator[Finding]:
+    """What does not fit between retries and the time that all attempts have together."""
+    once = retries.per_try_timeout_seconds
+    if once is not None and once >= timeout_seconds:
+        yield (*path, "per_try_timeout_seconds"), f"all attempts together have {timeout_seconds:g} s"
+    for position, reason in enumerate(retries.on):
+        if reason in retries.on[:position]:
+            yield (*path, "on", position), f"{reason} is there twice"
+
+
 def any_origin_gets_no_credentials(config: GatewayConfig) -> Iterator[Finding]:
     """Fetch standard, section 3.2.5: `*` and credentials together would let any site act as the user."""
     if "*" in config.cors.allow_origins and config.cors.allow_credentials:
@@ -341,5 +376,7 @@ RULES: tuple[Rule, ...] = (
     costs_can_be_paid,
     conditions_need_a_caller,
     an_endpoint_list_speaks_one_scheme,
+    only_steering_checks_have_a_rhythm,
+    retries_can_happen,
     any_origin_gets_no_credentials,
 )

@@ -11,7 +11,7 @@ Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
 
 BREAKER_FLAGS = ("UH", "UO")
-"""No healthy upstream, and too many at once: what an open or half-open breaker looks like from a request."""
+"""No healthy upstream, and too many at once: what an open or half-open breaker, or a full queue, looks like."""
 TIMEOUT_FLAGS = ("UT", "SI", "DT", "UMSDR")
 UPSTREAM_FLAGS = ("UF", "UC", "UR", "LR", "UPE", "NC", "DF")
 
@@ -27,11 +27,12 @@ def local_replies(version: str) -> protos.hcm.LocalReplyConfig:
 def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     yield from _refusals()
     yield from _health_without_control_plane(version)
+    # Before the breaker's flags: a failure that the retry budget did not let be repeated carries UO as well.
+    yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
+    yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
     yield _error(
         _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
     )
-    yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
-    yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
     yield _over_the_ceiling()
     # authz's own 403 keeps its body; any other one is Envoy's word on https://… in plain text.
     yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))

@@ -81,7 +81,7 @@ def static_bootstrap(
     listener = listeners.listener(config, at, keys)
     manager = listeners.connection_manager(config, keys)
     manager.route_config.CopyFrom(routes.route_configuration(config))
-    listener.filter_chains[0].filters[0].typed_config.CopyFrom(protos.any_of(manager))
+    listener.filter_chains[0].filters[-1].typed_config.CopyFrom(protos.any_of(manager))
     bootstrap = protos.bootstrap.Bootstrap(
         static_resources=protos.bootstrap.Bootstrap.StaticResources(
             listeners=[listener],

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Service
-from controlplane.translate import endpoints
+from controlplane.translate import endpoints, healthchecks, retries
 from controlplane.translate.topology import AUTHZ_CLUSTER, HEALTH_CLUSTER, RATELIMIT_CLUSTER, Address, Topology
 
 Cluster = protos.cluster.Cluster
@@ -44,6 +44,12 @@ def service_cluster(service: Service, trusted_ca: str) -> protos.cluster.Cluster
         common_lb_config=_lb_config(),
         typed_extension_protocol_options={HTTP_OPTIONS: protos.any_of(_http1(service.pool.idle_timeout_seconds))},
     )
+    if service.slow_start_seconds is not None and len(service.endpoints) > 1:
+        result.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(
+            protos.duration(service.slow_start_seconds)
+        )
+    if check := healthchecks.steering(service):
+        healthchecks.apply(result, check)
     _locate(result, service)
     parts = urlsplit(service.endpoints[0].url)
     if parts.scheme == "https":
@@ -85,15 +91,19 @@ def ads() -> protos.config_source.ConfigSource:
 
 
 def _caps(service: Service) -> protos.circuit_breaker.CircuitBreakers:
-    """At most `max_connections` a host; requests beyond wait, up to `max_pending_requests`."""
-    connections = service.pool.max_connections
+    """At most `max_connections` a host; requests beyond wait, up to `max_pending_requests`.
+
+    Neither depends on the number of endpoints: a third one leaves the cluster, its connections and ejections alone.
+    """
     thresholds = protos.circuit_breaker.CircuitBreakers.Thresholds(
-        max_connections=protos.uint32(connections * len(service.endpoints)),
+        max_connections=protos.uint32(UNBOUNDED),
         max_pending_requests=protos.uint32(service.pool.max_pending_requests),
         max_requests=protos.uint32(UNBOUNDED),
-        max_retries=protos.uint32(UNBOUNDED),
+        retry_budget=retries.budget(service.retries),
     )
-    per_host = protos.circuit_breaker.CircuitBreakers.Thresholds(max_connections=protos.uint32(connections))
+    per_host = protos.circuit_breaker.CircuitBreakers.Thresholds(
+        max_connections=protos.uint32(service.pool.max_connections)
+    )
     return protos.circuit_breaker.CircuitBreakers(thresholds=[thresholds], per_host_thresholds=[per_host])
 
 

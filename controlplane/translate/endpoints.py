@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from controlplane import protos
 from controlplane.model import Service
+from controlplane.translate import healthchecks
 from controlplane.translate.topology import Address
 
 
@@ -50,7 +51,11 @@ def load_assignment(name: str, hosts: Iterable[tuple[Address, int]]) -> protos.e
 def service_assignment(service: Service) -> protos.endpoint.ClusterLoadAssignment:
     """The load assignment of an operator's service."""
     weights = [endpoint.weight for endpoint in service.endpoints]
-    return load_assignment(service.name, zip(addresses(service), weights, strict=True))
+    result = load_assignment(service.name, zip(addresses(service), weights, strict=True))
+    if healthchecks.steering(service):
+        for endpoint, member in zip(service.endpoints, result.endpoints[0].lb_endpoints, strict=True):
+            member.endpoint.health_check_config.hostname = urlsplit(endpoint.url).netloc
+    return result
 
 
 def socket_address(address: Address) -> protos.address.Address:

@@ -28,10 +28,11 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
     address = at or Address(config.listener.host, config.listener.port)
     chain = protos.listener_components.FilterChain(
         filters=[
+            _connection_limit(config.listener.max_connections),
             protos.listener_components.Filter(
                 name="envoy.filters.network.http_connection_manager",
                 typed_config=protos.any_of(connection_manager(config, keys)),
-            )
+            ),
         ]
     )
     return protos.listener.Listener(
@@ -40,6 +41,17 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
         filter_chains=[chain],
         metadata=protos.base.Metadata(filter_metadata={"mgw": protos.struct(logs.LISTENER_METADATA)}),
         per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
+    )
+
+
+def _connection_limit(most: int) -> protos.listener_components.Filter:
+    """Closes a client's connection beyond these as soon as it is there.
+
+    Beside the overload manager of the bootstrap, which says how many an Envoy can bear and cannot change while it runs.
+    """
+    limit = protos.connection_limit.ConnectionLimit(stat_prefix="gateway", max_connections=protos.uint64(most))
+    return protos.listener_components.Filter(
+        name="envoy.filters.network.connection_limit", typed_config=protos.any_of(limit)
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import ceiling, decisions, filters, identity, leases, quota
+from controlplane.translate import ceiling, decisions, filters, identity, leases, quota, retries
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -133,6 +133,8 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
         ),
         metadata=_metadata(service),
     )
+    if (again := retries.policy(route, service)) is not None:
+        result.route.retry_policy.CopyFrom(again)
     if route.cost_from_response_header:
         (asked,) = result.route.rate_limits
         late = filters.late_charge(asked, route.cost_from_response_header)

@@ -43,8 +43,8 @@ def test_envoy_accepts_what_a_local_run_makes_of_it(tmp_path: Path) -> None:
 
 
 def test_a_local_run_fills_in_what_differs() -> None:
-    """Node, listener, admin, control planes and the cap on connections are this run's; nothing else changes."""
-    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1", "127.0.0.1:2"], 7)
+    """Node, listener, admin and control planes are this run's, the cap on connections where it is higher."""
+    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1", "127.0.0.1:2"], 30_000)
     (cluster,) = document["static_resources"]["clusters"]
     endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     (monitor,) = document["overload_manager"]["resource_monitors"]
@@ -53,7 +53,16 @@ def test_a_local_run_fills_in_what_differs() -> None:
     assert document["node"]["metadata"] == {"listener": {"host": "127.0.0.1", "port": 20001}}
     assert document["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 20002}
     assert [e["endpoint"]["address"]["socket_address"]["port_value"] for e in endpoints] == [1, 2]
-    assert monitor["typed_config"]["max_active_downstream_connections"] == 7
+    assert monitor["typed_config"]["max_active_downstream_connections"] == 30_000
+
+
+@pytest.mark.parametrize("most", [None, 7, 25_000])
+def test_what_an_envoy_can_bear_is_not_lowered(most: int | None) -> None:
+    """A lower number is enforced by the listener, which may raise it again while Envoy runs."""
+    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1"], most)
+
+    (monitor,) = document["overload_manager"]["resource_monitors"]
+    assert monitor["typed_config"]["max_active_downstream_connections"] == 25_000
 
 
 @pytest.mark.parametrize(

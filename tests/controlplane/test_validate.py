@@ -48,6 +48,8 @@ LAST = "match: {path: /api/v1/recommendations, methods: [GET]}, service: sona, a
 PLATFORM = "    - name: platform\n"
 SECRET = '      secret: "${JWT_SECRET}"\n'
 
+SONA_CHECK = "half_open_requests: 1}\n    health_check: {path: /health}\n    critical: false\n  - name: sync"
+
 MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "unknown key at the top": ("version: 1", "version: 1\n!verison: 1", "verison", "no such key"),
     "unknown key below": ("trusted_hops: 0", "trusted_hobs: 0", "listener.trusted_hobs", "no such key"),
@@ -142,6 +144,60 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "limits.global",
         "need limits.enforced_by: ratelimit_service",
     ),
+    "rhythm of a check that does not steer": (
+        SONA_CHECK,
+        SONA_CHECK.replace("/health}", "/health, !interval_seconds: 2}"),
+        "services.1.health_check.interval_seconds",
+        "steer: true",
+    ),
+    "retries without a number": (
+        LAST,
+        f"{LAST[:-1]}, retries: {{on: [reset]}}}}",
+        "routes.16.retries.attempts",
+        "is required",
+    ),
+    "too many retries": (
+        LAST,
+        f"{LAST[:-1]}, retries: {{attempts: 6}}}}",
+        "routes.16.retries.attempts",
+        "less than or equal to 5",
+    ),
+    "retries on what Envoy has no word for": (
+        LAST,
+        f"{LAST[:-1]}, retries: {{attempts: 1, on: [timeout]}}}}",
+        "routes.16.retries.on.0",
+        "'connect-failure'",
+    ),
+    "retries on nothing": (
+        LAST,
+        f"{LAST[:-1]}, retries: {{attempts: 1, on: []}}}}",
+        "routes.16.retries.on",
+        "at least 1",
+    ),
+    "retries on the same twice": (
+        LAST,
+        f"{LAST[:-1]}, retries: {{attempts: 1, on: [reset, reset]}}}}",
+        "routes.16.retries.on.1",
+        "there twice",
+    ),
+    "a route's own retry budget": (
+        LAST,
+        f"{LAST[:-1]}, retries: {{attempts: 1, budget_percent: 10}}}}",
+        "routes.16.retries.budget_percent",
+        "no such key",
+    ),
+    "a try as long as all of them": (
+        LAST,
+        f"{LAST[:-1]}, timeout_seconds: 2, retries: {{attempts: 1, per_try_timeout_seconds: 2}}}}",
+        "routes.16.retries.per_try_timeout_seconds",
+        "all attempts together have 2 s",
+    ),
+    "retries of a POST": (
+        "match: {path: /api/v1/search, methods: [POST]}, service: discovery, auth: optional}",
+        "match: {path: /api/v1/search, methods: [POST]}, service: discovery, auth: optional, retries: {attempts: 1}}",
+        "routes.5.retries",
+        "never sent twice",
+    ),
     "missing reference": (
         "${SONA_SERVICE_URL:-http://localhost:8082}",
         "${NO_URL}",
@@ -153,7 +209,15 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
 }
 
 
-ELSEWHERE = {"limits", "limits.global.0.burst", "limits.tiers", "auth.providers.0", "services.2.name", "routes.5.name"}
+ELSEWHERE = {
+    "routes.16.retries.attempts",
+    "limits",
+    "limits.global.0.burst",
+    "limits.tiers",
+    "auth.providers.0",
+    "services.2.name",
+    "routes.5.name",
+}
 """Problems that are not on the line that was changed: what is missing has no line, and the second of two is wrong."""
 
 

@@ -44,7 +44,8 @@ def bootstrap(template: str, envoy: Part, control_planes: Sequence[str], most: i
     ]
     if most is not None:
         (monitor,) = document["overload_manager"]["resource_monitors"]
-        monitor["typed_config"]["max_active_downstream_connections"] = most
+        limit = monitor["typed_config"]
+        limit["max_active_downstream_connections"] = max(most, limit["max_active_downstream_connections"])
     return document
 
 
