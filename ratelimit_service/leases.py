@@ -1,11 +1,13 @@
 """Leases: a busy caller's next requests, charged ahead and spent by an Envoy worker without asking.
 
 How exact limits stay exact: units of a lease are charged when it is granted, as if they were spent at its end. So they
-leave the window a whole minute after the last moment at which they can be spent, and the bucket refills from that
-moment on: whenever in its life a lease is spent, no window holds more than the limit. What is not spent is lost; so a
-lease is short, never more than a twentieth of a limit, and goes only to those who spent the last one. It is taken from
-the first half of the bucket and the first three quarters of the minute (decide.lua): near its limit, each request of a
-caller is asked about again, and the last one that fits passes.
+leave the window a whole minute after the last moment at which they can be spent, and the bucket refills from that moment
+on: whenever in its life a lease is spent, no window holds more than the limit. It is taken from the first half of the
+bucket and the first three quarters of the minute (decide.lua): near its limit, each request of a caller is asked about
+again, and the last one that fits passes.
+
+What is not spent is lost to the caller. So a lease is short, as long as the caller is likely to need it, and what a
+worker has lost or may still lose is never more than a thirty-second of the requests that it let pass.
 
 Pure: time is an argument, in microseconds of one monotonic clock.
 """
@@ -22,18 +24,18 @@ MAX_UNITS = 128
 """Requests in one lease."""
 SHARE = 20
 """A lease is at most a twentieth of the smaller of `burst` and `rpm`, among all who hold one of the same counter."""
-MIN_UNITS = 8
-"""Where a lease could not be of so many requests there is none: it would save little, and each lost one would show."""
-BUSY_US = SPAN_US // 4
-"""Who asks again within this time may get a first lease."""
-PAUSE_US = 1_000_000
-"""How long a holder who did not spend its lease gets none."""
+MIN_UNITS = 32
+"""Where a lease could not be of so many requests there is none: under a `burst` of 640 each request is asked about."""
+RISK = 32
+"""Of so many requests that passed, one may be lost."""
+ACTIVE_US = 1_000_000
+"""Who asked within this time shares in a counter's leases."""
 MAX_HOLDERS = 64
 MAX_CALLERS = 20_000
 
 
 class Report(NamedTuple):
-    """What an Envoy worker says when it asks: who it is, the last lease that it took, and what it spent of that."""
+    """What an Envoy worker says when it asks: who it is, the last lease that it took, what it spent of all so far."""
 
     holder: str
     serial: int
@@ -68,13 +70,27 @@ class _Holder:
     """One worker's leases of one counter."""
 
     asked_us: int = 0
-    size: int = 0
-    """The units of the next lease; 0: none."""
+    asks: int = 0
+    recent: float = 0.0
+    """Requests that passed lately; they fade over a lease's life."""
+    spent: int = 0
+    """Of all leases, as the worker last said."""
+    granted: int = 0
     serial: int = 0
-    out: int = 0
-    """The units of the lease whose fate is not known yet."""
     ends_us: int = 0
-    paused_until_us: int = 0
+    """Until when the last lease can be spent."""
+
+    def hear(self, spent: int, now_us: int) -> None:
+        """Take in a report."""
+        fade = max(0.0, 1 - (now_us - self.asked_us) / SPAN_US)
+        self.recent = self.recent * fade + 1 + spent - self.spent
+        self.asked_us, self.spent = now_us, spent
+        self.asks += 1
+
+    @property
+    def may_be_lost(self) -> int:
+        """How many more units may be put at risk."""
+        return (self.asks + self.spent) // RISK - (self.granted - self.spent)
 
 
 def read_report(text: str) -> Report | None:
@@ -99,48 +115,27 @@ class Leases:
     def wish(self, key: str, report: Report, most: int, now_us: int) -> Wish:
         """What to charge ahead for a worker's caller. `most` is the smaller of its `burst` and `rpm`, in requests."""
         holders = self._holders(key)
-        holder = self._holder(holders, report.holder)
-        gap_us, holder.asked_us = now_us - holder.asked_us, now_us
-        if holder.out and not self._learn(holder, report, now_us):
-            return NO_WISH
-        if holder.size == 0:
-            if gap_us > BUSY_US or now_us < holder.paused_until_us:
-                return NO_WISH
-            holder.size = 1
-        active = sum(now_us - other.asked_us < PAUSE_US for other in holders.values())
+        holder = self._holder(holders, report)
+        holder.hear(report.spent, now_us)
+        if report.serial != holder.serial and now_us < holder.ends_us:
+            return NO_WISH  # the last lease is on its way: the worker's other requests ask meanwhile
+        active = sum(now_us - other.asked_us < ACTIVE_US for other in holders.values())
         at_most = most // (SHARE * active)
-        if at_most < MIN_UNITS:
+        units = min(int(holder.recent / 2), holder.may_be_lost, MAX_UNITS, at_most)
+        if units <= 0 or at_most < MIN_UNITS:
             return NO_WISH
-        units = min(holder.size, MAX_UNITS, at_most)
         holder.serial += 1
-        holder.out, holder.ends_us = units, now_us + SPAN_US
+        holder.ends_us = now_us + SPAN_US
         return Wish(units)
 
     def grant(self, key: str, report: Report, units: int, cost: int) -> Lease | None:
         """What the store charged ahead, as a lease; None where that is nothing."""
         holders = self._callers.get(key)
         holder = holders.get(report.holder) if holders else None
-        if holder is None:
+        if holder is None or not units:
             return None
-        holder.out = units
-        return Lease(holder.serial, units, cost) if units else None
-
-    @staticmethod
-    def _learn(holder: _Holder, report: Report, now_us: int) -> bool:
-        """What became of the last lease. False while it is on its way: the worker's other requests ask meanwhile."""
-        if report.serial != holder.serial:
-            if now_us < holder.ends_us:
-                return False
-            report = report._replace(spent=0)  # it came too late to be taken
-        spent, holder.out, out = report.spent, 0, holder.out
-        if 4 * spent >= 3 * out:
-            holder.size = 2 * out
-        elif 2 * spent >= out:
-            holder.size = out
-        else:
-            holder.size = spent // 2
-            holder.paused_until_us = now_us + (0 if holder.size else PAUSE_US)
-        return True
+        holder.granted += units
+        return Lease(holder.serial, units, cost)
 
     def _holders(self, key: str) -> OrderedDict[str, _Holder]:
         holders = self._callers.get(key)
@@ -153,12 +148,12 @@ class Leases:
         return holders
 
     @staticmethod
-    def _holder(holders: OrderedDict[str, _Holder], name: str) -> _Holder:
-        holder = holders.get(name)
-        if holder is None:
-            holder = holders[name] = _Holder(asked_us=-PAUSE_US)
+    def _holder(holders: OrderedDict[str, _Holder], report: Report) -> _Holder:
+        holder = holders.get(report.holder)
+        if holder is None or not holder.spent <= report.spent <= holder.granted:  # it has forgotten, and begins anew
+            holder = holders[report.holder] = _Holder(serial=report.serial, spent=report.spent, granted=report.spent)
             if len(holders) > MAX_HOLDERS:
                 holders.popitem(last=False)
         else:
-            holders.move_to_end(name)
+            holders.move_to_end(report.holder)
         return holder

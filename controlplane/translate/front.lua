@@ -120,15 +120,22 @@ function envoy_on_request(handle)
   known(handle, headers)
 end
 
+-- A request without credentials, where none are asked for, is anonymous whoever decides. Its lease is its address's.
+local function nobody(handle, headers, settings, metadata)
+  if not settings:get("anonymous") then return end
+  if identify then metadata:set(AUTHZ, "tier", "anonymous") end
+  local limits = spend and settings:get("limits")
+  if not limits then return end
+  local address = match(handle:streamInfo():downstreamRemoteAddress(), "^(.*):%d+$")
+  if address ~= nil then spend(headers, metadata, limits, "\0anonymous\0" .. address, now_seconds(handle)) end
+end
+
 -- Sets the caller where this worker knows it, and then spends from its lease. What is not known here, authz is asked.
 function known(handle, headers)
   local settings = handle:metadata()
   if settings:get("auth") == nil or headers:get(API_KEY_HEADER) ~= nil then return end
   local authorization, metadata = headers:get("authorization"), handle:streamInfo():dynamicMetadata()
-  if authorization == nil then
-    if is_anonymous and is_anonymous(settings) then metadata:set(AUTHZ, "tier", "anonymous") end
-    return
-  end
+  if authorization == nil then return nobody(handle, headers, settings, metadata) end
   local now = now_seconds(handle)
   local policy = settings:get("policy")
   local who = recall and recall(policy, authorization, now)
@@ -142,7 +149,7 @@ function known(handle, headers)
   if who ~= nil then
     settle(headers, metadata, who)
     local limits = settings:get("limits")
-    if limits ~= nil then spend(headers, metadata, limits, who, now) end
+    if limits ~= nil then spend(headers, metadata, limits, who.charged, now) end
   elseif recall then
     note(metadata, {policy = policy, authorization = authorization, epoch = settings:get("epoch")})
   end
@@ -157,7 +164,7 @@ function envoy_on_response(handle)
       -- another request's
     elseif what.spent ~= nil then
       describe(headers, what.spent, what.after, now_seconds(handle))
-    elseif what.key ~= nil then
+    elseif what.account ~= nil then
       take(headers, metadata, what)
     else
       remember(metadata, what, now_seconds(handle))

@@ -229,8 +229,3 @@ local function identify(settings, metadata, authorization, now)
   if subject == nil then return nil end
   return caller(subject, tier, provider.name .. "/" .. subject, claims.exp + provider.leeway)
 end
-
--- A request without credentials, where none are asked for.
-local function is_anonymous(settings)
-  return settings:get("auth") == "optional" and not settings:get("ask") and settings:get("tiers") == nil
-end

@@ -6,55 +6,48 @@ local LIMITER = "envoy.filters.http.ratelimit"
 local WORKER = string.match(tostring({}), "0x(%x+)") .. string.format("%x", os.time() % 65536)
 local MAX_LEASES = 20000
 
--- By the route's limits and the caller, in two generations as in the decision cache.
+-- By the route's limits and the caller, in two generations as in the decision cache. An account has what is spent of all
+-- leases, the one in use, and the next, which was asked for in time.
 local young, old, count = {}, {}, 0
 
-local function held(key)
-  local lease = young[key]
-  if lease == nil then
-    lease = old[key]
-    if lease ~= nil then young[key], count = lease, count + 1 end
-  end
-  return lease
+local function account_of(key)
+  local account = young[key]
+  if account ~= nil then return account end
+  account = old[key] or {spent = 0, serial = "0", left = 0, ends = 0}
+  if count >= MAX_LEASES then young, old, count = {}, young, 0 end
+  young[key], count = account, count + 1
+  return account
 end
 
-local function hold(key, lease)
-  if young[key] == nil then
-    if count >= MAX_LEASES then young, old, count = {}, young, 0 end
-    count = count + 1
-  end
-  young[key] = lease
+local function begin(account, lease)
+  account.following = nil
+  account.serial, account.left, account.ends, account.terms = lease.serial, lease.units, lease.ends, lease
+  account.renew_at = math.floor(lease.units / 2)
 end
 
--- The lease to spend from. One that was asked for in time waits behind the one that it follows.
-local function current(key, now)
-  local lease = held(key)
-  if lease == nil or (lease.left > 0 and now < lease.ends) then return lease end
-  if lease.following ~= nil then
-    lease = lease.following
-    hold(key, lease)
-  end
-  return lease
-end
-
-local function ask(headers, metadata, key, lease, now)
-  local report = lease and (lease.serial .. "." .. lease.units - lease.left) or "0.0"
-  headers:replace("x-mgw-lease", WORKER .. "." .. report)
-  note(metadata, {key = key, lease = lease, asked = now})
+local function ask(headers, metadata, account, now)
+  headers:replace("x-mgw-lease", WORKER .. "." .. account.serial .. "." .. account.spent)
+  note(metadata, {account = account, asked = now})
 end
 
 -- Lets the request pass without asking, or notes that it asks.
-local function spend(headers, metadata, limits, who, now)
-  local key = limits .. who.charged
-  local lease = current(key, now)
-  if lease == nil or lease.left == 0 or now >= lease.ends then return ask(headers, metadata, key, lease, now) end
-  if lease.left == lease.renew_at then
-    lease.renew_at = -1
-    return ask(headers, metadata, key, lease, now)
+local function spend(headers, metadata, limits, charged, now)
+  local account = account_of(limits .. charged)
+  if account.left == 0 or now >= account.ends then
+    local following = account.following
+    if following == nil or now >= following.ends then
+      account.left = 0
+      return ask(headers, metadata, account, now)
+    end
+    begin(account, following)
   end
-  lease.left = lease.left - 1
+  if account.left == account.renew_at then
+    account.renew_at = -1
+    return ask(headers, metadata, account, now)
+  end
+  account.left, account.spent = account.left - 1, account.spent + 1
   headers:replace("x-mgw-leased", "1")
-  note(metadata, {spent = lease, after = lease.units - lease.left})
+  note(metadata, {spent = account.terms, after = account.terms.units - account.left})
 end
 
 -- The answer to a request that asked: a lease may have come with it.
@@ -65,15 +58,17 @@ local function take(headers, metadata, asked)
   local serial, units, cost, span = string.match(text, "^(%d+) (%d+) (%d+) (%d+)$")
   local remaining = tonumber(headers:get("x-ratelimit-remaining"))
   if serial == nil or remaining == nil then return end
-  units = tonumber(units)
+  local account = asked.account
   local lease = {
-    serial = serial, units = units, left = units, renew_at = math.floor(units / 4), cost = tonumber(cost),
-    ends = asked.asked + tonumber(span) / 1000, remaining = remaining,
-    limit = headers:get("x-ratelimit-limit"), reset = headers:get("x-ratelimit-reset"),
+    serial = serial, units = tonumber(units), cost = tonumber(cost), ends = asked.asked + tonumber(span) / 1000,
+    remaining = remaining, limit = headers:get("x-ratelimit-limit"), reset = headers:get("x-ratelimit-reset"),
     policy = headers:get("ratelimit-policy"),
   }
-  local before = held(asked.key)
-  if before ~= nil and before.left > 0 then before.following = lease else hold(asked.key, lease) end
+  if account.left > 0 then
+    account.following, account.serial = lease, serial
+  else
+    begin(account, lease)
+  end
 end
 
 -- What the service would have said.

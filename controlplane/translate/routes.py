@@ -157,6 +157,8 @@ def _front_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict
     if route.auth == "none":
         return {}
     settings: dict[str, object] = {"auth": route.auth}
+    if route.auth == "optional" and not (route.tiers or route.scopes or route.claims):
+        settings["anonymous"] = True
     settings |= decisions.route_settings(config, authz_context(route), epochs.policy)
     settings |= leases.route_settings(config, route, epochs.numbers)
     if config.auth.verified_by == "envoy":

@@ -20,7 +20,7 @@ def script(config: GatewayConfig, keys: EnvoyKeys) -> str:
     if config.auth.decision_cache.enabled:
         parts += [_part("keep, recall, remember, CACHE_SECONDS", decisions.constants(config), "cache.lua")]
     if config.auth.verified_by == "envoy":
-        parts += [_part("identify, is_anonymous", identity.constants(config, keys), "identity.lua")]
+        parts += [_part("identify", identity.constants(config, keys), "identity.lua")]
     if leases.are_used(config):
         parts += [_part("spend, take, describe", "", "leases.lua")]
     return "".join([*parts, _text("front.lua")])
