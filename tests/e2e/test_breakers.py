@@ -130,7 +130,6 @@ def test_time_outs_open_it_too(gateway: Gateway) -> None:
     caller.heals(1)
 
 
-@pytest.mark.xfail(reason="half-open lets several trial requests through: there is no cap on them yet", strict=True)
 def test_it_opens_again_while_the_service_is_ill(gateway: Gateway) -> None:
     """A failing service is asked once after each open time, not hammered, and is served once it is well."""
     caller = Caller(gateway, "/t/frail")
