@@ -30,30 +30,53 @@ class Upstream:
         self.now = 0
         self.most = 0
         self.port = 0
+        self._server: asyncio.Server
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Upstream]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
-        self.port = server.sockets[0].getsockname()[1]
-        async with server:
+        await self.start()
+        try:
             yield self
+        finally:
+            self.stop()
+
+    async def start(self) -> None:
+        """Listen, again at the same port if it did before."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        """Close the port and every connection."""
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
 
     def watch(self) -> None:
         """Count anew."""
         self.hits, self.most = 0, self.now
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
-            while True:
-                await reader.readuntil(b"\r\n\r\n")
-                self.hits += 1
-                self.now += 1
-                self.most = max(self.most, self.now)
-                try:
-                    await asyncio.sleep(self.delay)
-                finally:
-                    self.now -= 1
-                writer.write(f"HTTP/1.1 {self.status} Said\r\ncontent-length: 2\r\n\r\nok".encode())
+        self._writers.add(writer)
+        try:
+            await self._answer(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the gateway closed it, or we did
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            self.hits += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+            try:
+                await asyncio.sleep(self.delay)
+            finally:
+                self.now -= 1
+            writer.write(f"HTTP/1.1 {self.status} Said\r\ncontent-length: 2\r\n\r\nok".encode())
 
 
 class Service:
@@ -246,6 +269,21 @@ async def test_a_sick_service_is_hardly_asked(start: StartGateway) -> None:
         assert set(statuses) == {500, 503}
         assert service.upstream.most == 1
         assert 1 <= service.upstream.hits <= 3 * FAILURES
+
+
+async def test_a_service_that_is_not_there(start: StartGateway) -> None:
+    """No connection is a failure: 502 until it opens, then 503 with a 502 for each trial, and 200 once it is back."""
+    async with a_service_behind(start) as service:
+        assert await service.ask() == 200
+        service.upstream.stop()
+        statuses = await service.storm(3 * OPEN_SECONDS, callers=5)
+        await service.upstream.start()
+        took = await until(lambda: _is_served(service), 5)
+
+        assert set(statuses) == {502, 503}
+        assert FAILURES < statuses.count(502) <= 6 * FAILURES
+        assert took < OPEN_SECONDS + 1
+        await service.until("closed", 1)
 
 
 async def test_many_not_found_and_a_rate(start: StartGateway) -> None:
