@@ -12,7 +12,7 @@ from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
 from controlplane.breakerkeeper import BreakerKeeper
 from controlplane.breakers.board import BreakerBoard, Force, Forced
-from controlplane.breakers.machine import Breaker, View
+from controlplane.breakers.machine import View
 from controlplane.publish import Publisher
 
 router = APIRouter(prefix="/v1/breakers", tags=["breakers"])
@@ -98,7 +98,7 @@ def _breaker(board: BreakerBoard, service: str) -> dict[str, Any]:
             "open_seconds": held.rules.open_seconds,
             "half_open_requests": held.rules.trials,
         },
-        "nodes": [_node(held, node, view) for node, view in sorted(held.views.items())],
+        "nodes": [_node(node, view, board.cap(service, node)) for node, view in sorted(held.views.items())],
     }
 
 
@@ -109,14 +109,14 @@ def _forced(forced: Forced | None) -> dict[str, Any]:
     return {"force": forced.force, "reason": forced.reason, "by": forced.by, "at": _text(at)}
 
 
-def _node(held: Breaker, node: str, view: View) -> dict[str, Any]:
+def _node(node: str, view: View, cap: int | None) -> dict[str, Any]:
     """`cap` is how many requests it may have at the service at once; null: as many as it likes."""
     return {
         "id": node,
         "reports": view.is_heard,
         "ejected": view.is_ejected,
         "in_progress": view.in_progress,
-        "cap": held.cap(node),
+        "cap": cap,
     }
 
 

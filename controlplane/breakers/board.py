@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from controlplane.breakers.machine import Breaker, Count, Ejection, Event, Lost, Reported, Rules, State, Tick, step
 from controlplane.model import Service
@@ -36,6 +36,10 @@ class Forced:
     by: str
     at: float
     """Unix seconds."""
+
+    def __post_init__(self) -> None:
+        if self.force not in get_args(Force):
+            raise ValueError(f"{self.force!r} is none of {', '.join(get_args(Force))}")
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,13 @@ class BreakerBoard:
                 found.append(Change(service, before, after, breaker.why))
         self._shown = {service: self.state(service) for service in self._breakers}
         return found
+
+    def cap(self, service: str, node: str) -> int | None:
+        """How many requests an Envoy may have at a service at once; None: as many as it likes."""
+        forced = self._forced.get(service)
+        if forced:
+            return 0 if forced.force == "open" else None
+        return self._breakers[service].cap(node)
 
     def layers(self) -> dict[str, Layer]:
         """The runtime layer of each Envoy that is capped at all. A force is in the cluster itself, and needs none."""
