@@ -77,8 +77,9 @@ class BreakerBoard:
 
     def report(self, node: str, counts: Mapping[str, Count], confirmed: bool) -> None:
         """An Envoy's load report; a service that it does not name had nothing to count."""
-        for service in self._breakers:
-            self._step(service, Reported(node, counts.get(service, Count()), confirmed))
+        for service, breaker in self._breakers.items():
+            if service in counts or not _is_idle(breaker, node):
+                self._step(service, Reported(node, counts.get(service, Count()), confirmed))
 
     def gauges(self, node: str, gauges: Mapping[str, Mapping[str, float]]) -> None:
         """An Envoy's gauges: by service, then by name (EJECTED, MEMBERS)."""
@@ -174,6 +175,13 @@ class BreakerBoard:
                 after, state=before.state, since=before.since, why=before.why, rights={}, window=(), in_a_row=0
             )
         self._breakers[service] = after
+
+
+def _is_idle(breaker: Breaker, node: str) -> bool:
+    """Whether a report of nothing would change nothing. Most of them, most of the time."""
+    view = breaker.views.get(node)
+    is_known = view is not None and view.is_heard and not view.in_progress
+    return is_known and breaker.state == "closed" and not breaker.window
 
 
 def rules_of(service: Service) -> Rules:
