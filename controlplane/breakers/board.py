@@ -18,7 +18,7 @@ MEMBERS = "membership_total"
 
 CALM_SECONDS = 0.25
 OPEN_SECONDS = 0.1
-TRIAL_SECONDS = 0.01
+TRIAL_SECONDS = 0.005
 """How often an Envoy reports: while all is well, while a service is left alone, and while somebody tries one."""
 HASTE_SECONDS = 5.0
 """For so long a half-open service is looked at with all haste; then nobody seems to want it."""

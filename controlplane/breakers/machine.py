@@ -93,8 +93,12 @@ class View:
     """The highest balance that was accounted for: only above it there is something new that failed."""
     asked_at: float = float("-inf")
     """When it last had to turn somebody away."""
+    errors: int = 0
+    """Answers that were errors by their headers, and have not ended yet."""
     has_tried: bool = False
     """Whether it sent a trial since the breaker is half-open."""
+    tried: int = 0
+    """Trials that nothing is known of yet."""
     before: int = 0
     """Requests at the service from before the breaker opened: their ends are no answers to a trial."""
     quiet_reports: int = 0
@@ -126,7 +130,9 @@ class Breaker:
         view = self.views.get(node)
         if self.state == "closed" or view is None or not view.is_heard:
             return None
-        return self.rights.get(node, 0)
+        right = self.rights.get(node, 0)
+        # A right that is in use is not given twice: if the trial fails, the next caller is not let in before we hear.
+        return right if view.tried < right else 0
 
     @property
     def heard(self) -> tuple[str, ...]:
@@ -179,17 +185,20 @@ def _read(view: View, count: Count, confirmed: bool, at: float) -> tuple[View, i
     """
     ended = view.in_progress + count.issued - count.in_progress if view.is_heard else count.successes
     balance = view.balance + ended - count.successes
-    failed = count.unconnected + min(count.errors, max(0, balance - view.settled))
+    without_success = max(0, balance - view.settled)
+    failed = min(view.errors + count.errors, without_success)
+    unended = view.errors + max(0, count.errors - count.dropped) - failed
     after = replace(
         view,
         is_heard=True,
         in_progress=count.in_progress,
         balance=balance,
         settled=max(view.settled, balance),
+        errors=max(0, min(unended, count.in_progress)),
         asked_at=at if count.dropped else view.asked_at,
         quiet_reports=view.quiet_reports + 1 if confirmed and not count.in_progress else 0,
     )
-    return after, failed
+    return after, failed + count.unconnected
 
 
 def _count(breaker: Breaker, successes: int, failed: int, at: float) -> Breaker:
@@ -224,7 +233,8 @@ def _try(breaker: Breaker, node: str, count: Count, failed: int, at: float) -> B
         return _with_view(breaker, node, replace(view, before=count.in_progress))
     if failed > view.before:
         return _open(breaker, at, f"a trial failed, seen by {node}")
-    return _with_view(breaker, node, replace(view, has_tried=True, before=view.before - failed))
+    tried = view.tried + count.issued if count.in_progress else 0  # who tried left without an answer
+    return _with_view(breaker, node, replace(view, has_tried=True, before=view.before - failed, tried=tried))
 
 
 def _ejection(breaker: Breaker, node: str, is_total: bool, at: float) -> Breaker:
@@ -305,7 +315,9 @@ def _open(breaker: Breaker, at: float, why: str) -> Breaker:
 
 
 def _half_open(breaker: Breaker, at: float) -> Breaker:
-    views = {node: replace(view, has_tried=False, before=view.in_progress) for node, view in breaker.views.items()}
+    views = {
+        node: replace(view, has_tried=False, tried=0, before=view.in_progress) for node, view in breaker.views.items()
+    }
     return replace(_become(breaker, "half_open", at, "the open time is over"), views=views, moved_at=at)
 
 

@@ -137,6 +137,7 @@ def test_open_nothing_passes_for_its_time() -> None:
         ),
         ([Count(issued=1, in_progress=1), Count(successes=1)], "closed"),
         ([Count(issued=1, in_progress=1, errors=9, dropped=9), Count(errors=8, dropped=7)], "open"),
+        ([Count(issued=1, in_progress=1), Count(errors=1, in_progress=1), Count()], "open"),  # a long error page
         ([Count(issued=1, in_progress=1), Count()], "half_open"),  # the caller left before there was an answer
         ([Count(issued=1, in_progress=1), Count(), WELL], "closed"),
     ],
@@ -200,6 +201,17 @@ def test_an_unused_right_moves_to_where_somebody_waits() -> None:
         breaker = step(breaker, Reported("a", Count()), 3.5)
 
     assert breaker.rights == {"b": 1}
+
+
+def test_a_right_is_used_once() -> None:
+    """While a trial is under way its Envoy lets nobody else in, even as it ends; who leaves gives the right back."""
+    breaker = half_open(rules=Rules(trials=2))
+    caps = [breaker.cap("a")]
+    for each in (Count(issued=1, in_progress=1), Count(issued=1, in_progress=2), Count(in_progress=1), Count()):
+        breaker = step(breaker, Reported("a", each), 3.1)
+        caps.append(breaker.cap("a"))
+
+    assert caps == [2, 2, 0, 0, 2]
 
 
 def test_a_right_in_use_stays() -> None:
