@@ -13,17 +13,20 @@ import gc
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 import uvloop
 from pydantic import ValidationError
 
-from controlplane import envoy, log, metrics
-from controlplane.breakers import EJECTED, MEMBERS, BreakerBoard
+from controlplane import envoy, log
+from controlplane.breakerkeeper import BreakerKeeper
+from controlplane.breakers.board import BreakerBoard
 from controlplane.callers import CallerLimits
 from controlplane.errors import ConfigRefused, ControlPlaneError, EnvoyUnavailable
+from controlplane.forces import ForceFile
 from controlplane.health import HealthChecker
 from controlplane.keyfetch import KeySetFetcher
 from controlplane.model import GatewayConfig
@@ -33,7 +36,8 @@ from controlplane.publish import Change, Publisher
 from controlplane.settings import Settings
 from controlplane.store.memory import MemoryStore
 from controlplane.xds.cache import SnapshotCache
-from controlplane.xds.server import DiscoveryServer, MetricFamilies
+from controlplane.xds.runtime import RuntimeLayers
+from controlplane.xds.server import DiscoveryServer
 from controlplane.xds.status import NodeRegistry
 
 logger = structlog.get_logger()
@@ -65,8 +69,9 @@ def main() -> int:
 
 
 async def _run(settings: Settings) -> None:
-    cache, registry, breakers = SnapshotCache(), NodeRegistry(), BreakerBoard()
-    server = DiscoveryServer(cache, registry, _breaker_feed(breakers), on_silence=lambda node: breakers.forget([node]))
+    cache, registry, layers = SnapshotCache(), NodeRegistry(), RuntimeLayers()
+    keeper = BreakerKeeper(BreakerBoard(time.monotonic), layers, ForceFile(settings.state_dir))
+    server = DiscoveryServer(cache, registry, layers, keeper)
     await server.start(str(settings.xds_listen))
     publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
     probes, service_probe = _dependency_probes(settings), ServiceProbe()
@@ -75,15 +80,18 @@ async def _run(settings: Settings) -> None:
     try:
         importing = asyncio.create_task(asyncio.to_thread(_import_api))  # while Envoy judges the document
         await publisher.publish(_first_change(settings))
+        keeper.restore(publisher)
         await importing
-        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, breakers, callers))
+        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, keeper, callers))
         gc.collect()
         gc.freeze()  # what lives now lives for ever: the collector need not look at it again
         fetching = asyncio.create_task(KeySetFetcher(_config_of(publisher), publisher.use_key_sets).run())
+        keeping = asyncio.create_task(keeper.run(publisher))
         try:
             await _until_stopped(serving)
         finally:
             fetching.cancel()
+            keeping.cancel()
     finally:
         await server.stop(STOP_GRACE_SECONDS)
         for probe in probes.values():
@@ -129,7 +137,7 @@ async def _serve_api(
     publisher: Publisher,
     registry: NodeRegistry,
     checker: HealthChecker,
-    breakers: BreakerBoard,
+    keeper: BreakerKeeper,
     callers: CallerLimits,
 ) -> None:
     import uvicorn
@@ -141,7 +149,7 @@ async def _serve_api(
     for secret, role in ((settings.api_token_editor, Role.EDITOR), (settings.api_token_viewer, Role.VIEWER)):
         if secret is not None:
             tokens[secret.get_secret_value()] = role
-    app = create_app(publisher, registry, checker, breakers, Operators(tokens), callers)
+    app = create_app(publisher, registry, checker, keeper, Operators(tokens), callers)
     config = uvicorn.Config(
         app,
         host=settings.api_listen.host,
@@ -176,32 +184,6 @@ async def _until_stopped(serving: asyncio.Task[None]) -> None:
     serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
-
-
-def _breaker_feed(breakers: BreakerBoard) -> Any:
-    """Takes what the board needs out of an Envoy's metrics."""
-
-    def feed(node: str, families: MetricFamilies) -> None:
-        gauges: dict[str, dict[str, float]] = {}
-        for service, name, value in _cluster_gauges(families):
-            gauges.setdefault(service, {})[name] = value
-        breakers.record(node, gauges)
-        for service in gauges:
-            if not service.startswith("mgw-"):
-                metrics.BREAKER_OPEN.labels(service=service, node=node).set(breakers.state(service) == "open")
-
-    return feed
-
-
-def _cluster_gauges(families: Iterable[Any]) -> Iterator[tuple[str, str, float]]:
-    for family in families:
-        name = family.name.removeprefix("cluster.")
-        if name not in (EJECTED, MEMBERS):
-            continue
-        for metric in family.metric:
-            for label in metric.label:
-                if label.name == "envoy.cluster_name":
-                    yield label.value, name, metric.gauge.value
 
 
 if __name__ == "__main__":

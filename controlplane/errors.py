@@ -5,6 +5,7 @@ ControlPlaneError
 ├── RevisionConflict       somebody else wrote in between
 ├── TranslationInconsistent  our fault: the snapshot does not hold together
 ├── LimitsRefused          the rate-limit service says that an operation on a caller does not fit
+├── StateUnwritable        the state directory does not take, or does not give back, what has to be kept
 ├── LimitsUnavailable      no rate-limit service, or no store behind it, answers
 └── EnvoyUnavailable       the Envoy binary that judges configurations cannot be run
 """
@@ -61,6 +62,10 @@ class TranslationInconsistent(ControlPlaneError):
 
 class EnvoyUnavailable(ControlPlaneError):
     """No Envoy binary was found, or it could not be run."""
+
+
+class StateUnwritable(ControlPlaneError):
+    """What has to be kept cannot be; nothing was changed."""
 
 
 class LimitsRefused(ControlPlaneError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from controlplane.breakers import State
+from controlplane.breakers.machine import State
 from controlplane.model import GatewayConfig, Service
 
 PROBE_TIMEOUT_SECONDS = 1.0

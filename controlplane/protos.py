@@ -60,7 +60,9 @@ from envoy_api.envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tl
 from envoy_api.envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
 from envoy_api.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_protocol_options
 from envoy_api.envoy.service.discovery.v3 import discovery_pb2 as discovery
+from envoy_api.envoy.service.load_stats.v3 import lrs_pb2 as load_stats
 from envoy_api.envoy.service.metrics.v3 import metrics_service_pb2 as metrics_service
+from envoy_api.envoy.service.runtime.v3 import rtds_pb2 as rtds
 from envoy_api.envoy.type.matcher.v3 import metadata_pb2 as metadata_matcher
 from envoy_api.envoy.type.matcher.v3 import regex_pb2 as regex_matcher
 from envoy_api.envoy.type.matcher.v3 import string_pb2 as string_matcher
@@ -108,6 +110,7 @@ __all__ = [
     "jwt_authn",
     "listener",
     "listener_components",
+    "load_stats",
     "local_ratelimit",
     "local_ratelimit_descriptor",
     "lua_filter",
@@ -133,6 +136,7 @@ __all__ = [
     "route",
     "route_components",
     "router_filter",
+    "rtds",
     "runtime_uint32",
     "set_filter_state",
     "stream_logger",

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from controlplane import envoy, metrics, validate
+from controlplane.breakers.board import Force
 from controlplane.document import Document
 from controlplane.errors import ConfigRefused, Problem, RevisionConflict
 from controlplane.model import GatewayConfig
@@ -66,6 +67,7 @@ class Publisher:
         self._envoy = envoy_binary
         self._lock = asyncio.Lock()
         self._fetched: Mapping[str, Mapping[str, Any]] = {}
+        self._forces: Mapping[str, Force] = {}
         self.published: Published | None = None
 
     async def publish(self, change: Change) -> Published:
@@ -114,10 +116,18 @@ class Publisher:
             if self.published:
                 self._cache.set(self._snapshots(self.published.config))
 
+    def use_forces(self, forces: Mapping[str, Force]) -> None:
+        """Hold services open or closed, by name; the configuration stays as it is."""
+        if forces != self._forces:
+            self._forces = dict(forces)
+            if self.published:
+                self._cache.set(self._snapshots(self.published.config))
+
     def _snapshots(self, config: GatewayConfig) -> Callable[[Group], Snapshot]:
         def make(group: Group) -> Snapshot:
             keys = EnvoyKeys(group.secrets, self._fetched)
-            return assemble.snapshot(config, self._topology, Address(*group.listener) if group.listener else None, keys)
+            at = Address(*group.listener) if group.listener else None
+            return assemble.snapshot(config, self._topology, at, keys, self._forces)
 
         return make
 

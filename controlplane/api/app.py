@@ -7,10 +7,10 @@ import time
 from fastapi import FastAPI
 
 from controlplane import __version__
+from controlplane.api import breakers, config, errors, health, nodes
 from controlplane.api import callers as caller_limits
-from controlplane.api import config, errors, health, nodes
 from controlplane.api.auth import Operators
-from controlplane.breakers import BreakerBoard
+from controlplane.breakerkeeper import BreakerKeeper
 from controlplane.callers import CallerLimits
 from controlplane.health import HealthChecker
 from controlplane.publish import Publisher
@@ -21,7 +21,7 @@ def create_app(
     publisher: Publisher,
     registry: NodeRegistry,
     checker: HealthChecker,
-    breakers: BreakerBoard,
+    keeper: BreakerKeeper,
     operators: Operators,
     callers: CallerLimits | None = None,
 ) -> FastAPI:
@@ -30,11 +30,11 @@ def create_app(
     app.state.publisher = publisher
     app.state.registry = registry
     app.state.health = checker
-    app.state.breakers = breakers
+    app.state.keeper = keeper
     app.state.operators = operators
     app.state.callers = callers
     app.state.started_at = time.monotonic()
     errors.install(app)
-    for module in (config, nodes, caller_limits, health):
+    for module in (config, nodes, breakers, caller_limits, health):
         app.include_router(module.router)
     return app

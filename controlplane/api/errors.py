@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from controlplane.errors import ConfigRefused, EnvoyUnavailable, Problem, RevisionConflict
+from controlplane.errors import ConfigRefused, EnvoyUnavailable, Problem, RevisionConflict, StateUnwritable
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -68,7 +68,7 @@ def install(app: FastAPI) -> None:
         etag = {"ETag": f'"{error.current}"'}
         return problem(412, str(error), etag, {"current_revision": error.current})
 
-    async def no_judge(_request: Request, error: Exception) -> JSONResponse:
+    async def unavailable(_request: Request, error: Exception) -> JSONResponse:
         return problem(503, str(error))
 
     async def http_error(_request: Request, error: Exception) -> JSONResponse:
@@ -87,6 +87,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(ConfigRefused, refused)
     app.add_exception_handler(RevisionConflict, conflict)
-    app.add_exception_handler(EnvoyUnavailable, no_judge)
+    app.add_exception_handler(EnvoyUnavailable, unavailable)
+    app.add_exception_handler(StateUnwritable, unavailable)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_parameters)

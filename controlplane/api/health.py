@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from controlplane import __version__, health
-from controlplane.breakers import BreakerBoard
+from controlplane.breakerkeeper import BreakerKeeper
 from controlplane.health import HealthChecker, Report
 from controlplane.publish import Publisher
 
@@ -22,12 +22,12 @@ async def whole(request: Request) -> Response:
     state = request.app.state
     publisher: Publisher = state.publisher
     checker: HealthChecker = state.health
-    board: BreakerBoard = state.breakers
+    keeper: BreakerKeeper = state.keeper
     if publisher.published is None:
         return JSONResponse({"status": "unhealthy", "version": __version__, "uptime_seconds": 0, "checks": {}}, 503)
     config = publisher.published.config
     uptime_seconds = int(time.monotonic() - state.started_at)
-    status, body = health.health(config, await checker.report(config), board.state, __version__, uptime_seconds)
+    status, body = health.health(config, await checker.report(config), keeper.board.state, __version__, uptime_seconds)
     return JSONResponse(body, status)
 
 

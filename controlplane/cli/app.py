@@ -17,6 +17,7 @@ VERBS = {
     "down": "controlplane.cli.down",
     "status": "controlplane.cli.status",
     "token": "controlplane.cli.token",
+    "breakers": "controlplane.cli.breakers",
     "validate": "controlplane.cli.validate",
     "render": "controlplane.cli.render",
     "test": "controlplane.cli.test",

@@ -55,6 +55,7 @@ ROOTS = (
     "envoy/service/accesslog/v3/als.proto",
     "envoy/service/auth/v3/external_auth.proto",
     "envoy/service/discovery/v3/ads.proto",
+    "envoy/service/load_stats/v3/lrs.proto",
     "envoy/service/metrics/v3/metrics_service.proto",
     "envoy/service/rate_limit_quota/v3/rlqs.proto",
     "envoy/service/ratelimit/v3/rls.proto",

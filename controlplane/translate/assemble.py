@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from google.protobuf.message import Message
 
 from controlplane import protos
+from controlplane.breakers.board import Force
 from controlplane.errors import TranslationInconsistent
 from controlplane.model import GatewayConfig
-from controlplane.translate import clusters, endpoints, listeners, policies, routes
+from controlplane.translate import clusters, endpoints, forcing, listeners, policies, routes
 from controlplane.translate.identity import NO_KEYS, EnvoyKeys
 from controlplane.translate.topology import NO_CLUSTER, Address, Topology
 from controlplane.xds import resources as types
 from controlplane.xds.snapshot import Snapshot
 
 Cluster = protos.cluster.Cluster
+NO_FORCES: Mapping[str, Force] = MappingProxyType({})
 
 
 class _Named(Protocol):
@@ -24,10 +27,16 @@ class _Named(Protocol):
 
 
 def snapshot(
-    config: GatewayConfig, topology: Topology, at: Address | None = None, keys: EnvoyKeys = NO_KEYS
+    config: GatewayConfig,
+    topology: Topology,
+    at: Address | None = None,
+    keys: EnvoyKeys = NO_KEYS,
+    forces: Mapping[str, Force] = NO_FORCES,
 ) -> Snapshot:
     """What nodes are told. Raises TranslationInconsistent, which is our fault, if it does not hold together."""
-    all_clusters = list(clusters.clusters(config, topology))
+    all_clusters = [
+        forcing.hold(cluster, forces.get(cluster.name, "auto")) for cluster in clusters.clusters(config, topology)
+    ]
     route_configuration = routes.route_configuration(config)
     _routes_have_clusters(route_configuration, all_clusters)
     assignments = {

@@ -8,6 +8,7 @@ CLUSTER = f"{_PREFIX}envoy.config.cluster.v3.Cluster"
 ENDPOINT = f"{_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = f"{_PREFIX}envoy.config.listener.v3.Listener"
 ROUTE = f"{_PREFIX}envoy.config.route.v3.RouteConfiguration"
+RUNTIME = f"{_PREFIX}envoy.service.runtime.v3.Runtime"
 AUTHZ_POLICY = f"{_PREFIX}mgw.policy.v1.AuthzPolicy"
 RATELIMIT_POLICY = f"{_PREFIX}mgw.policy.v1.RatelimitPolicy"
 

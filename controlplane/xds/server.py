@@ -1,19 +1,21 @@
-"""The gRPC skin over streams: aggregated discovery for Envoys and services, and Envoy's metrics stream."""
+"""The gRPC skin over streams: discovery for Envoys and services, and what Envoys report: metrics and load."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import grpc
 import structlog
 
 from controlplane import metrics
-from controlplane.protos import discovery, message_to_dict, metrics_service, prometheus_metrics
+from controlplane.protos import discovery, duration, load_stats, message_to_dict, metrics_service, prometheus_metrics
 from controlplane.xds.cache import Group, SnapshotCache
-from controlplane.xds.resources import short
+from controlplane.xds.resources import RUNTIME, short
+from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.status import NodeRegistry, NodeStatus
 from controlplane.xds.stream import Request, Response, Stream
 
@@ -21,25 +23,38 @@ log = structlog.get_logger()
 
 DISCOVERY_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 METRICS_SERVICE = "envoy.service.metrics.v3.MetricsService"
+LOAD_SERVICE = "envoy.service.load_stats.v3.LoadReportingService"
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MetricFamilies = Iterable[prometheus_metrics.MetricFamily]
 
 
+class Reports(Protocol):
+    """Who is told what Envoys report, and says how often they should."""
+
+    def on_metrics(self, node: str, families: MetricFamilies) -> None: ...
+
+    def on_silence(self, node: str) -> None:
+        """A stream of metrics ended."""
+
+    def on_load(self, node: str, message: load_stats.LoadStatsRequest) -> None: ...
+
+    def on_load_end(self, node: str) -> None: ...
+
+    def report_seconds(self) -> float: ...
+
+    def pace_change(self) -> asyncio.Event:
+        """An event that is set once `report_seconds` says something else."""
+
+
 class DiscoveryServer:
     """Serves every node from the cache and keeps the registry true."""
 
-    def __init__(
-        self,
-        cache: SnapshotCache,
-        registry: NodeRegistry,
-        on_metrics: Callable[[str, MetricFamilies], None],
-        on_silence: Callable[[str], None] = lambda _node: None,
-    ) -> None:
+    def __init__(self, cache: SnapshotCache, registry: NodeRegistry, runtime: RuntimeLayers, reports: Reports) -> None:
         self._cache = cache
         self._registry = registry
-        self._on_metrics = on_metrics
-        self._on_silence = on_silence
+        self._runtime = runtime
+        self._reports = reports
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str) -> None:
@@ -55,7 +70,7 @@ class DiscoveryServer:
                 ("grpc.http2.max_ping_strikes", 0),
             ]
         )
-        server.add_generic_rpc_handlers((self._discovery_handler(), self._metrics_handler()))
+        server.add_generic_rpc_handlers((self._discovery_handler(), self._metrics_handler(), self._load_handler()))
         if not server.add_insecure_port(address):
             raise RuntimeError(f"cannot listen on {address}")
         await server.start()
@@ -82,8 +97,16 @@ class DiscoveryServer:
         )
         return grpc.method_handlers_generic_handler(METRICS_SERVICE, {"StreamMetrics": method})
 
+    def _load_handler(self) -> grpc.GenericRpcHandler:
+        method = grpc.stream_stream_rpc_method_handler(
+            self._load,
+            request_deserializer=load_stats.LoadStatsRequest.FromString,
+            response_serializer=load_stats.LoadStatsResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(LOAD_SERVICE, {"StreamLoadStats": method})
+
     async def _stream(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
-        session = _Session(self._cache, self._registry)
+        session = _Session(self._cache, self._registry, self._runtime)
         try:
             async with aclosing(session.responses(requests)) as responses:
                 async for response in responses:
@@ -97,20 +120,50 @@ class DiscoveryServer:
         try:
             async for message in messages:
                 node = message.identifier.node.id or node
-                self._on_metrics(node, message.envoy_metrics)
+                self._reports.on_metrics(node, message.envoy_metrics)
         finally:
-            self._on_silence(node)
+            self._reports.on_silence(node)
         return metrics_service.StreamMetricsResponse()
+
+    async def _load(self, messages: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
+        """Reports in; out goes how often to send them, at first and whenever that changes."""
+        node = ""
+        reading = asyncio.ensure_future(_next(messages))
+        pacing: asyncio.Future[Any] | None = None
+        try:
+            while True:
+                if pacing is None or pacing.done():
+                    pacing = asyncio.ensure_future(self._reports.pace_change().wait())
+                    yield load_stats.LoadStatsResponse(
+                        send_all_clusters=True, load_reporting_interval=duration(self._reports.report_seconds())
+                    )
+                await asyncio.wait({reading, pacing}, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    message = reading.result()
+                    if message is None:
+                        return
+                    reading = asyncio.ensure_future(_next(messages))
+                    node = message.node.id or node
+                    self._reports.on_load(node, message)
+        finally:
+            reading.cancel()
+            if pacing is not None:
+                pacing.cancel()
+            if node:
+                self._reports.on_load_end(node)
 
 
 class _Session:
     """One stream: waits for the node's next request or the next snapshot, whichever comes first."""
 
-    def __init__(self, cache: SnapshotCache, registry: NodeRegistry) -> None:
+    def __init__(self, cache: SnapshotCache, registry: NodeRegistry, runtime: RuntimeLayers) -> None:
         self._cache = cache
         self._registry = registry
+        self._layers = runtime
         self._group = Group()
         self._stream = Stream()
+        self._runtime = Stream()
+        """Runtime layers are each node's own, and change far more often than snapshots."""
         self.node_id = ""
 
     async def responses(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
@@ -120,13 +173,19 @@ class _Session:
         self._introduce(first.node)
         changed = self._cache.next_change()
         self._stream = Stream(self._cache.snapshot(self._group))
+        self._runtime = Stream(self._layers.snapshot(self.node_id))
         for response in self._answer(first):
             yield response
         asking = asyncio.ensure_future(_next(requests))
         changing = asyncio.ensure_future(changed.wait())
+        capping = asyncio.ensure_future(self._layers.next_change().wait())
         try:
             while True:
-                await asyncio.wait({asking, changing}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({asking, changing, capping}, return_when=asyncio.FIRST_COMPLETED)
+                if capping.done():
+                    capping = asyncio.ensure_future(self._layers.next_change().wait())
+                    for response in self._push_runtime():
+                        yield response
                 if changing.done():
                     changing = asyncio.ensure_future(self._cache.next_change().wait())
                     for response in self._push():
@@ -141,6 +200,7 @@ class _Session:
         finally:
             asking.cancel()
             changing.cancel()
+            capping.cancel()
 
     def _introduce(self, node: Any) -> None:
         self.node_id = node.id
@@ -153,13 +213,25 @@ class _Session:
         if request.error is not None:
             metrics.NACKS.labels(type=short(request.type_url)).inc()
             log.error("xds.rejected", node=self.node_id, type=short(request.type_url), error=request.error)
-        return self._emit(self._stream.on_request(request))
+        if request.type_url != RUNTIME:
+            return self._emit(self._stream.on_request(request))
+        if not request.nonce:
+            request = replace(request, version="")  # what it says it runs may have come to its end since
+        responses = self._runtime.on_request(request)
+        self._layers.acknowledged(self.node_id, self._runtime.watches[RUNTIME].acknowledged)
+        return self._emit(responses)
 
     def _push(self) -> list[Any]:
         return self._emit(self._stream.on_snapshot(self._cache.snapshot(self._group)))
 
+    def _push_runtime(self) -> list[Any]:
+        responses = self._runtime.on_snapshot(self._layers.snapshot(self.node_id))
+        if not responses and self._layers.says_something(self.node_id):
+            responses = self._runtime.renew(RUNTIME)
+        return self._emit(responses)
+
     def _emit(self, responses: list[Response]) -> list[Any]:
-        self._registry.record(self, self._stream.watches)
+        self._registry.record(self, {**self._stream.watches, **self._runtime.watches})
         return [_message(response) for response in responses]
 
 

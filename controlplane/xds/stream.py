@@ -79,6 +79,11 @@ class Stream:
             responses += self._respond(type_url, self.watches[type_url])
         return responses
 
+    def renew(self, type_url: str) -> list[Response]:
+        """Send a type once more as it is, for what would end if it were not heard again."""
+        watch = self.watches.get(type_url)
+        return list(self._respond(type_url, watch, anyway=True)) if watch else []
+
     def _open(self, request: Request) -> list[Response]:
         """A first request. A node that reconnects says which version it runs, and is spared hearing it again."""
         watch = self.watches[request.type_url] = Watch(names=request.names)

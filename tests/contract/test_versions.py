@@ -19,6 +19,7 @@ from controlplane.cli.envoy_api import differences, generate
 from controlplane.cli.up.binaries import ENVOY_VERSION
 from controlplane.xds import server
 from envoy_api.envoy.service.discovery.v3 import ads_pb2
+from envoy_api.envoy.service.load_stats.v3 import lrs_pb2
 from envoy_api.envoy.service.metrics.v3 import metrics_service_pb2
 from tests.support.configs import ROOT
 
@@ -40,6 +41,7 @@ def test_the_clients_ask_the_server_that_there_is() -> None:
     assert service.full_name == server.DISCOVERY_SERVICE
     assert f"/{service.full_name}/StreamAggregatedResources" == authz_service.adsclient.STREAM
     assert metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name == server.METRICS_SERVICE
+    assert lrs_pb2.DESCRIPTOR.services_by_name["LoadReportingService"].full_name == server.LOAD_SERVICE
 
 
 def test_one_version_of_envoy_is_pinned() -> None:

@@ -14,14 +14,17 @@ from fastapi.routing import APIRoute
 from controlplane import document
 from controlplane.api.app import create_app
 from controlplane.api.auth import Operators, Role
-from controlplane.breakers import BreakerBoard
+from controlplane.breakerkeeper import BreakerKeeper
+from controlplane.breakers.board import BreakerBoard
 from controlplane.errors import EnvoyUnavailable
+from controlplane.forces import ForceFile
 from controlplane.health import HealthChecker
 from controlplane.model import Service
 from controlplane.publish import Change, Publisher
 from controlplane.store.memory import MemoryStore
 from controlplane.xds.cache import SnapshotCache
 from controlplane.xds.resources import CLUSTER
+from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.status import NodeRegistry, NodeStatus
 from controlplane.xds.stream import Watch
 from tests.support.configs import TOPOLOGY, default_text
@@ -42,8 +45,8 @@ class Api:
         self.registry = NodeRegistry()
         self.well = True
         self.checker = HealthChecker(self.probe, {"authz": self.probe_dependency}, lambda: 0.0)
-        self.breakers = BreakerBoard()
-        self.app: FastAPI = create_app(self.publisher, self.registry, self.checker, self.breakers, Operators(TOKENS))
+        self.keeper = BreakerKeeper(BreakerBoard(lambda: 0.0), RuntimeLayers(), ForceFile(None))
+        self.app: FastAPI = create_app(self.publisher, self.registry, self.checker, self.keeper, Operators(TOKENS))
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://api")
 

@@ -9,13 +9,16 @@ import pytest
 
 from controlplane.api.app import create_app
 from controlplane.api.auth import Operators, Role
-from controlplane.breakers import BreakerBoard
+from controlplane.breakerkeeper import BreakerKeeper
+from controlplane.breakers.board import BreakerBoard
 from controlplane.callers import Caller, find_caller
 from controlplane.errors import LimitsRefused, LimitsUnavailable
+from controlplane.forces import ForceFile
 from controlplane.health import HealthChecker
 from controlplane.publish import Change, Publisher
 from controlplane.store.memory import MemoryStore
 from controlplane.xds.cache import SnapshotCache
+from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.status import NodeRegistry
 from tests.support.configs import TOPOLOGY, default_text, rich_config
 
@@ -80,7 +83,8 @@ async def client(service: Service) -> httpx2.AsyncClient:
 
     given: Any = service
     checker, operators = HealthChecker(well, {}), Operators(TOKENS)
-    app = create_app(publisher, NodeRegistry(), checker, BreakerBoard(), operators, given)
+    keeper = BreakerKeeper(BreakerBoard(lambda: 0.0), RuntimeLayers(), ForceFile(None))
+    app = create_app(publisher, NodeRegistry(), checker, keeper, operators, given)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://api", headers={"authorization": "Bearer an-editor"})
 

@@ -14,7 +14,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health
 
-from controlplane.breakers import EJECTED, MEMBERS, BreakerBoard
 from controlplane.health import HealthChecker, Report, health, readiness
 from controlplane.model import Service
 from controlplane.probes import GrpcProbe, ServiceProbe
@@ -275,33 +274,3 @@ async def test_no_replica_is_down() -> None:
     assert await GrpcProbe(())() is False
     assert await probe() is False
     await probe.close()
-
-
-@pytest.mark.parametrize(
-    ("members", "ejected", "state"),
-    [(1, 0, "closed"), (1, 1, "open"), (3, 2, "closed"), (3, 3, "open"), (0, 0, "closed")],
-)
-def test_a_breaker_is_open_when_no_host_is_left(members: int, ejected: int, state: str) -> None:
-    """A service is open at an Envoy that ejected every host."""
-    board = BreakerBoard()
-
-    board.record("envoy-0", {"demo": {MEMBERS: members, EJECTED: ejected}})
-
-    assert board.state("demo") == state
-    assert board.state("other") == "closed"
-
-
-def test_the_board_keeps_the_last_word_of_every_envoy() -> None:
-    """Gauges come one by one; a service is open if it is open at any Envoy, until that one closes it or leaves."""
-    board = BreakerBoard()
-    board.record("envoy-0", {"demo": {MEMBERS: 1}})
-    board.record("envoy-1", {"demo": {MEMBERS: 1, EJECTED: 0}})
-    board.record("envoy-0", {"demo": {EJECTED: 1}})
-    opened = board.state("demo")
-
-    board.forget(["envoy-0"])
-    left = board.state("demo")
-    board.record("envoy-0", {"demo": {MEMBERS: 1, EJECTED: 1}})
-    board.record("envoy-0", {"demo": {EJECTED: 0}})
-
-    assert (opened, left, board.state("demo")) == ("open", "closed", "closed")

@@ -10,12 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
-from controlplane.protos import base, discovery, metrics_service, struct
+from controlplane.protos import base, discovery, load_stats, metrics_service, rtds, struct
 from controlplane.translate import assemble
 from controlplane.translate.topology import Address
 from controlplane.xds.cache import Group, SnapshotCache
-from controlplane.xds.resources import CLUSTER, ENDPOINT, LISTENER, RATELIMIT_POLICY
-from controlplane.xds.server import DISCOVERY_SERVICE, METRICS_SERVICE, DiscoveryServer
+from controlplane.xds.resources import CLUSTER, ENDPOINT, LISTENER, RATELIMIT_POLICY, RUNTIME
+from controlplane.xds.runtime import LAYER, RuntimeLayers
+from controlplane.xds.server import DISCOVERY_SERVICE, LOAD_SERVICE, METRICS_SERVICE, DiscoveryServer
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.status import NodeRegistry
 from tests.support.configs import TOPOLOGY, a_config
@@ -46,9 +47,10 @@ class ANode:
         """The next response."""
         return await asyncio.wait_for(self.call.read(), 5)
 
-    async def acks(self, response: Any, error: str | None = None) -> None:
+    async def acks(self, response: Any, error: str | None = None, names: tuple[str, ...] = ()) -> None:
         request = discovery.DiscoveryRequest(
             type_url=response.type_url,
+            resource_names=names,
             version_info="" if error else response.version_info,
             response_nonce=response.nonce,
         )
@@ -57,20 +59,50 @@ class ANode:
         await self.call.write(request)
 
 
+class Heard:
+    """What Envoys reported."""
+
+    def __init__(self) -> None:
+        self.metrics: list[tuple[str, list[str]]] = []
+        self.silent: list[str] = []
+        self.loads: list[tuple[str, list[str]]] = []
+        self.ended: list[str] = []
+        self.seconds = 0.25
+        self.paced = asyncio.Event()
+
+    def on_metrics(self, node: str, families: Any) -> None:
+        self.metrics.append((node, [family.name for family in families]))
+
+    def on_silence(self, node: str) -> None:
+        self.silent.append(node)
+
+    def on_load(self, node: str, message: Any) -> None:
+        self.loads.append((node, [each.cluster_name for each in message.cluster_stats]))
+
+    def on_load_end(self, node: str) -> None:
+        self.ended.append(node)
+
+    def report_seconds(self) -> float:
+        return self.seconds
+
+    def pace_change(self) -> asyncio.Event:
+        return self.paced
+
+    def haste(self, seconds: float) -> None:
+        self.seconds = seconds
+        paced, self.paced = self.paced, asyncio.Event()
+        paced.set()
+
+
 class Running:
     """A server with what it serves from and what it keeps."""
 
     def __init__(self) -> None:
         self.cache = SnapshotCache()
         self.registry = NodeRegistry()
-        self.metrics: list[tuple[str, list[str]]] = []
-        self.silent: list[str] = []
-        self.server = DiscoveryServer(
-            self.cache,
-            self.registry,
-            lambda node, families: self.metrics.append((node, [family.name for family in families])),
-            self.silent.append,
-        )
+        self.runtime = RuntimeLayers()
+        self.reports = Heard()
+        self.server = DiscoveryServer(self.cache, self.registry, self.runtime, self.reports)
         self.channel: Any = None
 
     def node(self, node_id: str = "envoy-0", metadata: dict[str, Any] | None = None) -> ANode:
@@ -261,13 +293,83 @@ async def test_envoys_metrics_reach_whoever_wants_them(running: Running) -> None
     first.envoy_metrics.add(name="cluster.membership_total")
     await call.write(first)
     await call.write(metrics_service.StreamMetricsMessage())
-    await until(lambda: len(running.metrics) == 2)
+    await until(lambda: len(running.reports.metrics) == 2)
 
     with contextlib.suppress(asyncio.CancelledError):
         call.cancel()
-    await until(lambda: running.silent == ["envoy-0"])
+    await until(lambda: running.reports.silent == ["envoy-0"])
 
-    assert running.metrics == [("envoy-0", ["cluster.membership_total"]), ("envoy-0", [])]
+    assert running.reports.metrics == [("envoy-0", ["cluster.membership_total"]), ("envoy-0", [])]
+
+
+async def test_envoys_report_load_as_often_as_is_wanted(running: Running) -> None:
+    """An Envoy that opens a stream of load reports is told how often, and again when that changes."""
+    call = running.channel.stream_stream(
+        f"/{LOAD_SERVICE}/StreamLoadStats",
+        request_serializer=load_stats.LoadStatsRequest.SerializeToString,
+        response_deserializer=load_stats.LoadStatsResponse.FromString,
+    )()
+    first = load_stats.LoadStatsRequest(node=base.Node(id="envoy-0"))
+    first.cluster_stats.add(cluster_name="demo")
+    await call.write(first)
+    calm = await call.read()
+    running.reports.haste(0.01)
+    hasty = await call.read()
+    await call.write(load_stats.LoadStatsRequest())
+    await until(lambda: len(running.reports.loads) == 2)
+    await call.done_writing()
+    await until(lambda: running.reports.ended == ["envoy-0"])
+
+    assert [each.load_reporting_interval.ToMilliseconds() for each in (calm, hasty)] == [250, 10]
+    assert calm.send_all_clusters
+    assert running.reports.loads == [("envoy-0", ["demo"]), ("envoy-0", [])]
+
+
+def the_layer(response: Any) -> tuple[dict[str, Any], float | None]:
+    """A runtime layer, and how long it lives."""
+    (resource,) = response.resources
+    if resource.type_url == RUNTIME:
+        return dict(rtds.Runtime.FromString(resource.value).layer), None
+    wrapped = discovery.Resource.FromString(resource.value)
+    layer = dict(rtds.Runtime.FromString(wrapped.resource.value).layer)
+    return layer, wrapped.ttl.ToTimedelta().total_seconds()
+
+
+async def test_a_layer_is_each_nodes_own_and_has_an_end(running: Running) -> None:
+    """A node with nothing to say to it has an empty layer for good; one that is capped has to hear of it again."""
+    nodes = [running.node("envoy-0"), running.node("envoy-1")]
+    for node in nodes:
+        await node.asks(RUNTIME, resource_names=[LAYER])
+    empty = [await node.hears() for node in nodes]
+    for node, response in zip(nodes, empty, strict=True):
+        await node.acks(response, names=(LAYER,))
+    await until(lambda: running.runtime.is_confirmed("envoy-0") and running.runtime.is_confirmed("envoy-1"))
+
+    running.runtime.set({"envoy-1": {"cap": 3}})
+    capped = await nodes[1].hears()
+    unconfirmed = running.runtime.is_confirmed("envoy-1")
+    await nodes[1].acks(capped, names=(LAYER,))
+    await until(lambda: running.runtime.is_confirmed("envoy-1"))
+    running.runtime.renew()
+    again = await nodes[1].hears()
+    running.runtime.set({"envoy-0": {"cap": 0}})
+    other = await nodes[0].hears()
+
+    assert [the_layer(response) for response in empty] == [({}, None), ({}, None)]
+    assert the_layer(capped) == the_layer(again) == ({"cap": 3}, 3.0)
+    assert capped.version_info == again.version_info
+    assert not unconfirmed
+    assert the_layer(other) == ({"cap": 0}, 3.0)  # and nothing came before it: the renewal was not for this node
+
+
+async def test_a_node_that_comes_back_is_told_its_layer_anyway(running: Running) -> None:
+    """What it says it runs may have expired meanwhile, which its version does not tell."""
+    running.runtime.set({"envoy-0": {"cap": 0}})
+    version = running.runtime.snapshot("envoy-0").version(RUNTIME)
+    node = running.node("envoy-0")
+    await node.asks(RUNTIME, resource_names=[LAYER], version_info=version)
+
+    assert the_layer(await node.hears()) == ({"cap": 0}, 3.0)
 
 
 async def test_an_address_that_is_taken() -> None:

@@ -1,0 +1,128 @@
+"""The breakers in an operator's hands: how they are and why, and holding one open or closed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from controlplane.api.auth import Role, require
+from controlplane.api.errors import ApiError
+from controlplane.breakerkeeper import BreakerKeeper
+from controlplane.breakers.board import BreakerBoard, Force, Forced
+from controlplane.breakers.machine import View
+from controlplane.publish import Publisher
+
+router = APIRouter(prefix="/v1/breakers", tags=["breakers"])
+Viewer = Depends(require(Role.VIEWER))
+Editor = Annotated[str, Depends(require(Role.EDITOR))]
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("is printable text")
+    return value
+
+
+Reason = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
+
+
+class Wish(BaseModel):
+    """What a body may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    force: Force
+    reason: Reason = ""
+
+
+@router.get(
+    "", dependencies=[Viewer], summary="Every service's breaker: its state, since when, why, and what is counted"
+)
+async def breakers(request: Request) -> dict[str, Any]:
+    board = _keeper(request).board
+    return {"breakers": [_breaker(board, service) for service in sorted(board.breakers())]}
+
+
+@router.get("/{service}", dependencies=[Viewer], summary="One service's breaker")
+async def breaker(request: Request, service: str) -> dict[str, Any]:
+    board = _keeper(request).board
+    if service not in board.breakers():
+        raise _unknown(service)
+    return _breaker(board, service)
+
+
+@router.put("/{service}", summary="Hold a breaker open or closed, or let it decide by itself again")
+async def force(
+    request: Request,
+    service: str,
+    wish: Wish,
+    by: Editor,
+    x_change_reason: Annotated[str, Header(max_length=1024)] = "",
+) -> dict[str, Any]:
+    publisher: Publisher = request.app.state.publisher
+    keeper = _keeper(request)
+    try:
+        keeper.force(publisher, service, wish.force, wish.reason or x_change_reason, by)
+    except KeyError as error:
+        raise _unknown(service) from error
+    return _breaker(keeper.board, service)
+
+
+def _keeper(request: Request) -> BreakerKeeper:
+    keeper: BreakerKeeper = request.app.state.keeper
+    return keeper
+
+
+def _unknown(service: str) -> ApiError:
+    return ApiError(404, f"there is no service named {service!r}")
+
+
+def _breaker(board: BreakerBoard, service: str) -> dict[str, Any]:
+    held = board.breakers()[service]
+    forced = board.forced().get(service)
+    return {
+        "service": service,
+        "state": board.state(service),
+        "since": _moment(board.seconds_since(held.since)),
+        "why": held.why,
+        "force": _forced(forced),
+        "open_seconds_left": round(-board.seconds_since(held.until), 3) if held.state == "open" else None,
+        "failures_in_a_row": held.in_a_row,
+        "window": {"requests": held.asked, "failures": held.failed},
+        "rules": {
+            "failures": held.rules.failures,
+            "error_rate_percent": held.rules.error_rate_percent,
+            "open_seconds": held.rules.open_seconds,
+            "half_open_requests": held.rules.trials,
+        },
+        "nodes": [_node(node, view, board.cap(service, node)) for node, view in sorted(held.views.items())],
+    }
+
+
+def _forced(forced: Forced | None) -> dict[str, Any]:
+    if forced is None:
+        return {"force": "auto"}
+    at = datetime.fromtimestamp(forced.at, UTC)
+    return {"force": forced.force, "reason": forced.reason, "by": forced.by, "at": _text(at)}
+
+
+def _node(node: str, view: View, cap: int | None) -> dict[str, Any]:
+    """`cap` is how many requests it may have at the service at once; null: as many as it likes."""
+    return {
+        "id": node,
+        "reports": view.is_heard,
+        "ejected": view.is_ejected,
+        "in_progress": view.in_progress,
+        "cap": cap,
+    }
+
+
+def _moment(seconds_ago: float) -> str:
+    return _text(datetime.now(UTC) - timedelta(seconds=seconds_ago))
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
