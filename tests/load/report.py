@@ -1,0 +1,75 @@
+"""Everything that is known about the gateway's speed, measured beside raw Envoy on this machine.
+
+    .venv/bin/python tests/load/report.py [--quick] [--only bars,…] [--times N]
+
+Writes docs/performance.json, to which each piece is merged when it is done, and from that docs/performance.md with its
+plots. `--only bars --times 3` measures the bars three times and says pass or fail. Needs `wrk`; what other proxies need
+is said in the report. Exit status: 0 fine, 1 a bar not reached or a request failed, 69 wrk is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.load import bars, results, wrk
+from tests.load.bench import Bench, a_bench
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+Piece = Callable[[Bench], dict[str, Any]]
+
+PIECES: Mapping[str, Piece] = {"bars": bars.measure}
+
+
+def main() -> int:
+    arguments = _arguments()
+    if wrk.is_missing():
+        print(wrk.MISSING, file=sys.stderr)
+        return 69
+    rounds, seconds = (3, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
+    about = results.about(quick=arguments.quick, seconds=seconds, rounds=rounds)
+    measured = {}
+    with a_bench(seconds=seconds, rounds=rounds, quick=arguments.quick) as bench:
+        for name in arguments.only:
+            began = time.monotonic()
+            times = [PIECES[name](bench) for _ in range(arguments.times)]
+            measured[name] = times
+            _keep(arguments.docs, name, times[-1], about)
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print("\n".join(bars.lines(measured.get("bars", []))))
+    return 1 if any(_has_failed(row) for rows in measured.get("bars", []) for row in rows.values()) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: three minutes")
+    parser.add_argument("--only", type=_pieces, default=tuple(PIECES), help=f"some of {','.join(PIECES)}")
+    parser.add_argument("--times", type=int, default=1, help="measure so often; the last time is kept")
+    parser.add_argument("--rounds", type=int, default=5, help="raw Envoy and the gateway, so often in turn")
+    parser.add_argument("--seconds", type=int, default=1, help="the length of one round's half")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where the report is written")
+    return parser.parse_args()
+
+
+def _pieces(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in text.split(",") if name)
+    if unknown := [name for name in names if name not in PIECES]:
+        raise argparse.ArgumentTypeError(f"no such piece: {', '.join(unknown)}; there are {', '.join(PIECES)}")
+    return names
+
+
+def _keep(docs: Path, name: str, figures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    path = docs / "performance.json"
+    results.write(path, results.merged(results.read(path), name, figures, about))
+
+
+def _has_failed(row: Mapping[str, Any]) -> bool:
+    return bool(row["errors"]) or not row["passes"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
