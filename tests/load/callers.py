@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-SECRET = "a secret of the load test's own, which is long enough"
+SECRET = "a-secret-of-the-load-test-that-is-long-enough"
 TIERS = ("free", "pro", "pro", "enterprise")
 PATH = "/api/v1/content/1"
 REQUIRED_PATH = "/api/v1/user/profile"

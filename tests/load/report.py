@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.load import bars, results, wrk
+from tests.load import bars, latency, results, rivals, wrk
 from tests.load.bench import Bench, a_bench
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 Piece = Callable[[Bench], dict[str, Any]]
 
-PIECES: Mapping[str, Piece] = {"bars": bars.measure}
+PIECES: Mapping[str, Piece] = {"bars": bars.measure, "rivals": rivals.measure, "latency": latency.measure}
 
 
 def main() -> int:
