@@ -30,6 +30,11 @@ class Bench:
     rounds: int
     quick: bool = False
 
+    @property
+    def few(self) -> int:
+        """Rounds for a point of a curve, of which there are many."""
+        return max(1, self.rounds // 2)
+
     @contextmanager
     def gateway(self, how: Gateway, name: str = "gateway") -> Iterator[Target]:
         """A gateway before the same upstream, in a folder of its own."""
@@ -70,18 +75,25 @@ class Compared:
         return asdict(self)
 
 
-def compare(bench: Bench, target: Target, script: Path | None = None, raw: Target | None = None) -> Compared:
+def compare(
+    bench: Bench,
+    target: Target,
+    script: Path | None = None,
+    *,
+    raw: Target | None = None,
+    rounds: int | None = None,
+    connections: int = CONNECTIONS,
+) -> Compared:
     """Alternate raw Envoy and the target, round by round, after a second of each."""
-    script, raw = script or bench.five, raw or bench.raw
+    script, sides = script or bench.five, {"raw": raw or bench.raw, "target": target}
     before = resident_mebibytes(target.pids)
-    sides = {"raw": raw, "target": target}
     for side in sides.values():
-        wrk.run(side.url, script, seconds=1, connections=CONNECTIONS)  # connections open, caches warm
+        wrk.run(side.url, script, seconds=1, connections=connections)  # connections open, caches warm
     loads: dict[str, list[wrk.Load]] = {name: [] for name in sides}
-    for number in range(bench.rounds):
+    for number in range(rounds or bench.rounds):
         for name in order_of_round(number, tuple(sides)):
             side = sides[name]
-            loads[name].append(wrk.load(side.url, script, side.pids, seconds=bench.seconds, connections=CONNECTIONS))
+            loads[name].append(wrk.load(side.url, script, side.pids, seconds=bench.seconds, connections=connections))
     return summary(loads["raw"], loads["target"], before, resident_mebibytes(target.pids))
 
 

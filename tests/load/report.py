@@ -10,19 +10,32 @@ is said in the report. Exit status: 0 fine, 1 a bar not reached or a request fai
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.load import bars, latency, results, rivals, wrk
+from tests.load import bars, decisions, growth, latency, limits, results, rivals, storms, workers, wrk
 from tests.load.bench import Bench, a_bench
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 Piece = Callable[[Bench], dict[str, Any]]
 
-PIECES: Mapping[str, Piece] = {"bars": bars.measure, "rivals": rivals.measure, "latency": latency.measure}
+PIECES: Mapping[str, Piece] = {
+    "bars": bars.measure,
+    "rivals": rivals.measure,
+    "latency": latency.measure,
+    "connections": growth.connections,
+    "callers": growth.callers,
+    "routes": growth.routes,
+    "storms": storms.storms,
+    "hot": storms.hot_caller,
+    "workers": workers.measure,
+    "decisions": decisions.measure,
+    "memory": limits.measure,
+}
 
 
 def main() -> int:
@@ -30,6 +43,7 @@ def main() -> int:
     if wrk.is_missing():
         print(wrk.MISSING, file=sys.stderr)
         return 69
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that everything started here stops
     rounds, seconds = (3, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
     about = results.about(quick=arguments.quick, seconds=seconds, rounds=rounds)
     measured = {}
