@@ -42,6 +42,17 @@ def verdict(ratio: float, floor: float) -> bool:
     return ratio >= floor
 
 
+def together(times: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several measurements as one: of each bar the one in the middle, with the ratios of all, in their order."""
+    return {name: _middle([rows[name] for rows in times]) for name in times[0]}
+
+
+def _middle(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    ordered = sorted(rows, key=lambda row: row["ratio"]["median"])
+    kept = ordered[(len(ordered) - 1) // 2]
+    return kept | {"times": [row["ratio"]["median"] for row in rows], "passes": all(row["passes"] for row in rows)}
+
+
 def lines(times: list[dict[str, Any]]) -> list[str]:
     """One line a bar and time: what was measured, and whether it is enough."""
     said = []

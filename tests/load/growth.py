@@ -8,7 +8,6 @@ from typing import Any
 from tests.load.bench import Bench, compare
 from tests.load.callers import TIERS, five_callers, script_at_random, script_in_turn, token
 from tests.load.operate import put_and_watch
-from tests.load.processes import resident_mebibytes
 from tests.load.targets import Document, Gateway, Target
 
 CONNECTIONS = (1, 8, 64, 256, 1000)
@@ -90,5 +89,4 @@ def exact_path(number: int) -> str:
 
 def _on_path(bench: Bench, target: Target, path: str) -> dict[str, Any]:
     script = script_in_turn(bench.scratch, five_callers(), path, name="on-path")
-    row = compare(bench, target, script, rounds=bench.few).as_json()
-    return row | {"memory": resident_mebibytes(target.pids)}
+    return compare(bench, target, script, rounds=1 if bench.quick else 2).as_json()

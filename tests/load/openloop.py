@@ -58,11 +58,15 @@ def request(host: str, path: str, token: str | None = None) -> bytes:
 
 
 def schedule(lanes: Sequence[Lane], seconds: float) -> list[tuple[float, int, int]]:
-    """When each request is due, in seconds from the start, with its lane and its number in it. Lanes are offset."""
+    """When each request is due, in seconds from the start, with its lane and its number in it.
+
+    Lanes begin within the fastest one's first interval, each at another time, so that they do not fall together.
+    """
+    apart = 1 / max(lane.per_second for lane in lanes) / (len(lanes) + 1)
     due = [
-        ((number + (index + 1) / (len(lanes) + 1)) / lane.per_second, index, number)
+        ((index + 1) * apart + number / lane.per_second, index, number)
         for index, lane in enumerate(lanes)
-        for number in range(int(lane.per_second * seconds))
+        for number in range(round(lane.per_second * seconds))
     ]
     return sorted(due)
 

@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.load import bars, decisions, growth, latency, limits, results, rivals, storms, workers, wrk
+from tests.load import bars, decisions, growth, latency, limits, render, results, rivals, storms, workers, wrk
 from tests.load.bench import Bench, a_bench
+from tests.load.processes import machine_busy_percent
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+QUIET_PERCENT = 10
 Piece = Callable[[Bench], dict[str, Any]]
 
 PIECES: Mapping[str, Piece] = {
@@ -44,25 +46,35 @@ def main() -> int:
         print(wrk.MISSING, file=sys.stderr)
         return 69
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that everything started here stops
-    rounds, seconds = (3, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
-    about = results.about(quick=arguments.quick, seconds=seconds, rounds=rounds)
-    measured = {}
+    rounds, seconds = (2, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
+    tested: list[dict[str, Any]] = []
     with a_bench(seconds=seconds, rounds=rounds, quick=arguments.quick) as bench:
         for name in arguments.only:
             began = time.monotonic()
+            about = results.about(quick=arguments.quick, seconds=seconds, rounds=rounds, busy=_busy())
             times = [PIECES[name](bench) for _ in range(arguments.times)]
-            measured[name] = times
-            _keep(arguments.docs, name, times[-1], about)
+            tested += times if name == "bars" else []
+            _keep(arguments.docs, name, bars.together(times) if name == "bars" else times[-1], about)
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    print("\n".join(bars.lines(measured.get("bars", []))))
-    return 1 if any(_has_failed(row) for rows in measured.get("bars", []) for row in rows.values()) else 0
+    print("\n".join(bars.lines(tested)))
+    return 1 if any(_has_failed(row) for rows in tested for row in rows.values()) else 0
+
+
+def _busy() -> float | None:
+    """What else this machine does, before a piece begins; our own parts are idle then."""
+    busy = machine_busy_percent()
+    if busy is not None and busy > QUIET_PERCENT:
+        print(f"the machine is {busy:.0f} % busy with something else: figures will vary", file=sys.stderr)
+    return busy
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: three minutes")
     parser.add_argument("--only", type=_pieces, default=tuple(PIECES), help=f"some of {','.join(PIECES)}")
-    parser.add_argument("--times", type=int, default=1, help="measure so often; the last time is kept")
+    parser.add_argument(
+        "--times", type=int, default=1, help="measure so often; of the bars the middle one is kept, else the last"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="raw Envoy and the gateway, so often in turn")
     parser.add_argument("--seconds", type=int, default=1, help="the length of one round's half")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the report is written")
@@ -77,8 +89,20 @@ def _pieces(text: str) -> tuple[str, ...]:
 
 
 def _keep(docs: Path, name: str, figures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Merge one piece and write the report anew."""
     path = docs / "performance.json"
-    results.write(path, results.merged(results.read(path), name, figures, about))
+    merged = results.merged(results.read(path), name, figures, about)
+    results.write(path, merged)
+    write_report(docs, merged)
+
+
+def write_report(docs: Path, measured: results.Results) -> None:
+    """The text and the plots, from the figures alone."""
+    (docs / "performance.md").write_text(render.markdown(measured))
+    folder = docs / "performance"
+    folder.mkdir(exist_ok=True)
+    for name, svg in render.plots(measured).items():
+        (folder / name).write_text(svg)
 
 
 def _has_failed(row: Mapping[str, Any]) -> bool:

@@ -28,10 +28,11 @@ def merged(results: Results, piece: str, figures: Mapping[str, Any], about: Mapp
 
 
 def write(path: Path, results: Results) -> None:
-    path.write_text(json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    """Pieces by name; what is in them keeps its order, which is that of the report's rows."""
+    path.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
 
 
-def about(*, quick: bool, seconds: int, rounds: int) -> dict[str, Any]:
+def about(*, quick: bool, seconds: int, rounds: int, busy: float | None) -> dict[str, Any]:
     """Where, when and with what a piece was measured."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -45,6 +46,7 @@ def about(*, quick: bool, seconds: int, rounds: int) -> dict[str, Any]:
         "quick": quick,
         "seconds": seconds,
         "rounds": rounds,
+        "busy_percent": busy,
     }
 
 
