@@ -85,7 +85,7 @@ def by_hits(store: redis.Redis, hits: int) -> dict[str, float]:
     rest = _used(store)
     for _ in range(hits):
         spend(store, range(FEW))
-    _every_key_expires(store, FEW)
+    check_expiry(store, FEW)
     return {"bytes": round((_used(store) - rest) / FEW)}
 
 
@@ -103,7 +103,7 @@ def by_callers(store: redis.Redis, counts: Iterable[int]) -> dict[str, Any]:
     for count in counts:
         spend(store, range(done, count))
         done = count
-        keys = _every_key_expires(store, count, seconds=time.monotonic() - began)
+        keys = check_expiry(store, count, seconds=time.monotonic() - began)
         points.append((count, _used(store)))
         told: Any = store.info("commandstats")
         rows[str(count)] = {
@@ -142,7 +142,7 @@ LIFETIME_SECONDS = 60
 """No caller's keys go before that; after it, the first ones may be gone."""
 
 
-def _every_key_expires(store: redis.Redis, callers: int, seconds: float = 0) -> int:
+def check_expiry(store: redis.Redis, callers: int, seconds: float = 0) -> int:
     """How many keys there are: two a caller. RuntimeError if one would stay for ever, or some are missing too early."""
     told: Any = store.info("keyspace")
     keys, expiring = told["db0"]["keys"], told["db0"]["expires"]

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH = 760
-LABELS = 250
+WIDTH = 860
+LABELS = 320
 """Where bars begin."""
 ROW = 26
 PALETTE = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#97bbf5", "#9c6b4e")
@@ -49,10 +49,10 @@ def _bar(label: str, row: Mapping[str, float], parts: Sequence[str], y: float, s
 
 def curves(title: str, series: Mapping[str, Points], across: str, up: str) -> str:
     """Lines through points. Across is logarithmic; up begins at 0."""
-    left, right, top, bottom = 60, WIDTH - 20, 60, 300
+    left, right, top, bottom = 60, WIDTH - 20, 66, 306
     every = [point for points in series.values() for point in points]
     first, last = min(x for x, _ in every), max(x for x, _ in every)
-    most = max(y for _, y in every) * 1.05 or 1
+    most = 4 * round_step(max(y for _, y in every) / 4)
 
     def place(x: float, y: float) -> tuple[float, float]:
         share = math.log(x / first) / math.log(last / first) if last > first else 0.5
@@ -72,8 +72,16 @@ def curves(title: str, series: Mapping[str, Points], across: str, up: str) -> st
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed]
-    body += [_text((left + right) / 2, bottom + 34, across, "middle"), _text(left - 50, top - 8, up)]
+    body += [_text((left + right) / 2, bottom + 34, across, "middle"), _text(left - 50, top - 12, up)]
     return _svg(title, bottom + 44, body)
+
+
+def round_step(least: float) -> float:
+    """The next step of an axis that people like to read: 1, 2, 2.5 or 5 times a power of ten."""
+    if least <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(power * digit for digit in (1, 2, 2.5, 5, 10) if power * digit >= least)
 
 
 def number(value: float) -> str:

@@ -1,11 +1,10 @@
-"""docs/performance.md and its plots, from docs/performance.json alone. Pure."""
+"""docs/performance.md from docs/performance.json alone. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.load import plot
 from tests.load.bars import BARS
 from tests.load.latency import FIXED
 from tests.load.results import Results
@@ -40,6 +39,38 @@ def markdown(results: Results) -> str:
     return "\n".join(parts)
 
 
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
+
+
+def with_short_figures(readme: str, results: Results) -> str:
+    """The README with the bars between its two marks. ValueError where a mark is missing."""
+    if "bars" not in results:
+        return readme
+    start, finish = readme.index(BEGIN) + len(BEGIN), readme.index(END)
+    return f"{readme[:start]}\n{short(results['bars'])}\n{readme[finish:]}"
+
+
+def short(entry: Figures) -> str:
+    """The bars in a few lines."""
+    about = entry["about"]
+    rows = [
+        [
+            TITLES[name],
+            f"{row['ratio']['median']:.2f}",
+            grouped(row["requests_per_second"]),
+            row["p99"],
+            round(sum(row["cpu"].values())),
+        ]
+        for name, row in entry["figures"].items()
+    ]
+    words = (
+        f"{about['cores']} cores shared with wrk (64 connections, five callers) and the upstream, Redis exact,"
+        f" {about['date']}; more, with latency, growth, storms and other proxies, in [performance](docs/performance.md):"
+    )
+    header = ["mode", "share of raw Envoy", "requests/s", "p99 ms", "CPU µs a request"]
+    return "\n".join([words, "", *table(header, rows)])
+
+
 def _about(about: Figures) -> str:
     tools = f"Envoy {about['envoy']}, {about['wrk']}, Valkey {about['valkey']}, Python {about['python']}"
     length = f"rounds: {about['rounds']} of {about['seconds']} s" + (", quick" if about["quick"] else "")
@@ -60,7 +91,8 @@ def _share(row: Figures) -> str:
     return f"**{ratio['median']:.2f}** ({ratio['lowest']:.2f} – {ratio['highest']:.2f})"
 
 
-def _count(value: float) -> str:
+def grouped(value: float) -> str:
+    """A figure with its thousands grouped."""
     return f"{value:,.0f}"
 
 
@@ -73,8 +105,8 @@ def _bars(figures: Figures) -> list[str]:
     rows = [
         [
             TITLES[name],
-            _count(row["requests_per_second"]),
-            _count(row["raw_requests_per_second"]),
+            grouped(row["requests_per_second"]),
+            grouped(row["raw_requests_per_second"]),
             _share(row),
             f"{row['floor']:.2f}",
             f"{row['goal']:.2f}",
@@ -127,7 +159,7 @@ def _rivals(figures: Figures) -> list[str]:
             missing.append(f"Not installed here, so not measured: {row['title']} ({row['get']}).")
             continue
         cpu, memory = sum(row["cpu"].values()), sum(row["memory_after"].values())
-        speed = [_share(row), _count(row["requests_per_second"]), row["p99"], round(cpu, 1), round(memory)]
+        speed = [_share(row), grouped(row["requests_per_second"]), row["p99"], round(cpu, 1), round(memory)]
         rows.append([row["title"], *speed, row["does"], row["lacks"]])
     how = [f"{row['title']}: {row['get']}." for row in figures.values()]
     return [
@@ -149,9 +181,9 @@ def _latency(figures: Figures) -> list[str]:
         for label, row in mode.items():
             if label == "capacity":
                 continue
-            title = f"{TITLES[name]}, {label}" + ("" if row["rate"] == FIXED else f" ({_count(row['rate'])}/s)")
+            title = f"{TITLES[name]}, {label}" + ("" if row["rate"] == FIXED else f" ({grouped(row['rate'])}/s)")
             if row.get("beyond"):
-                rows.append([title, f"beyond its capacity of {_count(mode['capacity'])}/s", *[""] * 8])
+                rows.append([title, f"beyond its capacity of {grouped(mode['capacity'])}/s", *[""] * 8])
                 continue
             ours, raw = row["gateway"], row["raw"]
             rows.append(
@@ -163,30 +195,34 @@ def _latency(figures: Figures) -> list[str]:
     return [
         "Milliseconds at a fixed rate, from an open-loop generator (`tests/load/openloop.py`): requests are due at even"
         " times on up to 128 connections, and waiting counts from the time a request was due, so a stall is seen by"
-        " everyone who would have come. Raw Envoy is asked at the same rate. Capacity is what wrk gets just before.",
+        " everyone who would have come. Raw Envoy is asked at the same rate. Capacity is what wrk gets just before, on"
+        " connections that are never idle; at a lower rate less is done at a time, and a request costs more CPU.",
         "",
         *table(header, rows),
         "",
-        f"The generator itself: {_count(generator['answers_per_second'])} answers a second at most;"
+        f"The generator itself: {grouped(generator['answers_per_second'])} answers a second at most;"
         f" straight to the upstream at 5,000/s p50 {generator['floor_p50']} ms, p99 {generator['floor_p99']} ms.",
         *_image("latency", "latency at 60 % of capacity"),
     ]
 
 
+COMPARED = ("requests/s", "raw Envoy", "share", "p50 ms", "p99 ms", "raw p99", "CPU µs", "raw CPU", "MiB", "errors")
+
+
 def _grown(figures: Figures, first: str) -> list[str]:
-    header = [first, "requests/s", "raw Envoy", "share", "p50 ms", "p99 ms", "raw p99", "CPU µs", "MiB", "errors"]
-    return table(header, [[_count(int(count)), *_grown_row(row)] for count, row in figures.items()])
+    return table([first, *COMPARED], [[grouped(int(count)), *_grown_row(row)] for count, row in figures.items()])
 
 
 def _grown_row(row: Figures) -> list[object]:
     return [
-        _count(row["requests_per_second"]),
-        _count(row["raw_requests_per_second"]),
+        grouped(row["requests_per_second"]),
+        grouped(row["raw_requests_per_second"]),
         f"{row['ratio']['median']:.2f}",
         row["p50"],
         row["p99"],
         row["raw_p99"],
         round(sum(row["cpu"].values())),
+        round(sum(row["raw_cpu"].values())),
         round(sum(row["memory_after"].values())),
         row["errors"],
     ]
@@ -207,22 +243,10 @@ def _callers(figures: Figures) -> list[str]:
 def _routes(figures: Figures) -> list[str]:
     rows = []
     for count, row in figures.items():
-        rows.append([_count(int(count)), "last, exact", *_grown_row(row), *_puts(row)])
+        rows.append([grouped(int(count)), "last, exact", *_grown_row(row), *_puts(row)])
         if "template" in row:
-            rows.append([_count(int(count)), "last, with {id}", *_grown_row(row["template"]), "", ""])
-    header = [
-        "routes",
-        "asked",
-        "requests/s",
-        "raw Envoy",
-        "share",
-        "p50 ms",
-        "p99 ms",
-        "raw p99",
-        "CPU µs",
-        "MiB",
-        "errors",
-    ]
+            rows.append([grouped(int(count)), "last, with {id}", *_grown_row(row["template"]), "", ""])
+    header = ["routes", "asked", *COMPARED]
     return [
         "Requests to the last routes of the document. A change is timed from its PUT to the API's answer, and to the"
         " moment a new route is served.",
@@ -233,7 +257,7 @@ def _routes(figures: Figures) -> list[str]:
 
 def _puts(row: Figures) -> list[str]:
     return [
-        f"{_count(row[put]['answered_ms'])} / {_count(row[put]['served_ms'])}" if put in row else ""
+        f"{grouped(row[put]['answered_ms'])} / {grouped(row[put]['served_ms'])}" if put in row else ""
         for put in ("put_all", "put_one_more")
     ]
 
@@ -244,7 +268,7 @@ def _storms(figures: Figures) -> list[str]:
     rows = [
         [
             name,
-            _count(row["requests_per_second"]),
+            grouped(row["requests_per_second"]),
             f"{row['refused_percent']:g} %",
             row["p99"],
             *(row["cpu"][part] for part in parts),
@@ -275,20 +299,23 @@ def _hot(figures: Figures) -> list[str]:
         "",
         *table(["", *keys], rows),
         "",
-        f"Of the loud caller's {_count(loud['requests'])} requests at 800/s {_count(loud['refused'])} were refused (p99"
+        f"Of the loud caller's {grouped(loud['requests'])} requests at 800/s {grouped(loud['refused'])} were refused (p99"
         f" {loud['p99']} ms). The flood also competes for the cores of this machine.",
     ]
 
 
 def _workers(figures: Figures) -> list[str]:
-    header = ["", "requests/s", "raw Envoy", "share", "p50 ms", "p99 ms", "raw p99", "CPU µs", "MiB", "errors"]
     rows = [[name, *_grown_row(row)] for name, row in figures.items()]
-    return ["Raw Envoy has as many threads as the gateway's Envoy.", "", *table(header, rows)]
+    words = (
+        "Raw Envoy has as many threads as the gateway's Envoy. With two threads raw Envoy is held back by wrk and the"
+        " upstream on the same two cores; CPU a request beside raw Envoy's says more of what a core is worth."
+    )
+    return [words, "", *table(["", *COMPARED], rows)]
 
 
 def _decisions(figures: Figures) -> list[str]:
     limits = [
-        [name, row["script_us"], row["store_cpu_us"], row["service_cpu_us"], _count(row["decisions"])]
+        [name, row["script_us"], row["store_cpu_us"], row["service_cpu_us"], grouped(row["decisions"])]
         for name, row in figures["limits"].items()
     ]
     identity = [
@@ -307,10 +334,10 @@ def _decisions(figures: Figures) -> list[str]:
 
 
 def _memory(figures: Figures) -> list[str]:
-    by_hits = [[hits, _count(row["bytes"])] for hits, row in figures["by_hits"].items()]
+    by_hits = [[hits, grouped(row["bytes"])] for hits, row in figures["by_hits"].items()]
     by_callers = figures["by_callers"]
     rows = [
-        [_count(int(count)), _count(row["keys"]), row["used_mebibytes"], row["script_us"]]
+        [grouped(int(count)), grouped(row["keys"]), row["used_mebibytes"], row["script_us"]]
         for count, row in by_callers["rows"].items()
     ]
     return [
@@ -323,7 +350,8 @@ def _memory(figures: Figures) -> list[str]:
         *table(["callers", "keys", "MiB used", "script µs"], rows),
         "",
         f"That is {by_callers['bytes_each']} bytes a caller, filled in {by_callers['seconds']} s. Every key expires: the"
-        " measurement fails if one does not.",
+        " measurement fails if one does not. The 256 MiB that `mgw up` gives its own Valkey hold"
+        f" {grouped(2**28 // by_callers['bytes_each'])} callers with one request within a minute.",
     ]
 
 
@@ -340,69 +368,4 @@ SECTIONS: Mapping[str, tuple[str, Render]] = {
     "workers": ("More processes, fewer threads", _workers),
     "decisions": ("What a decision costs", _decisions),
     "memory": ("What the limits keep", _memory),
-}
-
-
-def plots(results: Results) -> dict[str, str]:
-    """Each plot by its file's name, of what has been measured."""
-    figures = {name: entry["figures"] for name, entry in results.items()}
-    drawn = {name: draw(figures) for name, (needs, draw) in PLOTS.items() if needs <= figures.keys()}
-    return {f"{name}.svg": svg for name, svg in drawn.items()}
-
-
-def _plot_bars(figures: Figures) -> str:
-    modes = {TITLES[name].replace("`", ""): row for name, row in figures["bars"].items()}
-    others = {row["title"].replace("`", ""): row for row in figures.get("rivals", {}).values() if "ratio" in row}
-    rows = {f"gateway: {title}": {"gateway": row["ratio"]["median"]} for title, row in modes.items()}
-    rows |= {title: {"other proxy": row["ratio"]["median"]} for title, row in others.items()}
-    return plot.bars("Throughput, as a share of raw Envoy in the same run", rows, "", {"raw Envoy": 1.0})
-
-
-def _plot_cpu(figures: Figures) -> str:
-    rows: dict[str, Mapping[str, float]] = {
-        TITLES[name].replace("`", ""): _largest_first(row["cpu"]) for name, row in figures["bars"].items()
-    }
-    raw = next(iter(figures["bars"].values()))["raw_cpu"]["raw"]
-    return plot.bars("CPU a request", {"raw Envoy": {"envoy": raw}} | rows, "µs")
-
-
-def _largest_first(cpu: Mapping[str, float]) -> dict[str, float]:
-    order = ("envoy", "authz", "ratelimit", "redis", "controlplane")
-    return {name: cpu[name] for name in order if name in cpu}
-
-
-def _plot_latency(figures: Figures) -> str:
-    rows = {}
-    for name, title in TITLES.items():
-        row = figures["latency"].get(name, {}).get("at 60 % of capacity", {})
-        if "gateway" in row:
-            seen = row["gateway"]
-            rows[f"{title.replace('`', '')} at {_count(row['rate'])}/s"] = {
-                "p50": seen["p50"],
-                "to p95": round(seen["p95"] - seen["p50"], 2),
-                "to p99": round(seen["p99"] - seen["p95"], 2),
-            }
-    return plot.bars("Latency at 60 % of capacity (the whole bar is p99)", rows, "ms")
-
-
-def _plot_connections(figures: Figures) -> str:
-    rows = figures["connections"]
-    series = {
-        name: [(float(count), float(row[key])) for count, row in rows.items()]
-        for name, key in (("gateway", "requests_per_second"), ("raw Envoy", "raw_requests_per_second"))
-    }
-    return plot.curves("Throughput by connections (default mode)", series, "connections", "requests/s")
-
-
-def _plot_storms(figures: Figures) -> str:
-    rows = {name: _largest_first(row["cpu"]) for name, row in figures["storms"].items()}
-    return plot.bars("CPU a request, refused and accepted", rows, "µs")
-
-
-PLOTS: Mapping[str, tuple[frozenset[str], Callable[[Figures], str]]] = {
-    "bars": (frozenset({"bars"}), _plot_bars),
-    "cpu": (frozenset({"bars"}), _plot_cpu),
-    "latency": (frozenset({"latency"}), _plot_latency),
-    "connections": (frozenset({"connections"}), _plot_connections),
-    "storms": (frozenset({"storms"}), _plot_storms),
 }

@@ -3,7 +3,7 @@
     .venv/bin/python tests/load/report.py [--quick] [--only bars,…] [--times N]
 
 Writes docs/performance.json, to which each piece is merged when it is done, and from that docs/performance.md with its
-plots. `--only bars --times 3` measures the bars three times and says pass or fail. Needs `wrk`; what other proxies need
+plots and the README's short table. `--only bars --times 3` measures the bars three times and says pass or fail. Needs `wrk`; what other proxies need
 is said in the report. Exit status: 0 fine, 1 a bar not reached or a request failed, 69 wrk is missing.
 """
 
@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.load import bars, decisions, growth, latency, limits, render, results, rivals, storms, workers, wrk
+from tests.load import bars, charts, decisions, growth, latency, limits, render, results, rivals, storms, workers, wrk
 from tests.load.bench import Bench, a_bench
 from tests.load.processes import machine_busy_percent
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
 QUIET_PERCENT = 10
 Piece = Callable[[Bench], dict[str, Any]]
 
@@ -101,8 +102,10 @@ def write_report(docs: Path, measured: results.Results) -> None:
     (docs / "performance.md").write_text(render.markdown(measured))
     folder = docs / "performance"
     folder.mkdir(exist_ok=True)
-    for name, svg in render.plots(measured).items():
+    for name, svg in charts.plots(measured).items():
         (folder / name).write_text(svg)
+    if docs == DOCS:
+        README.write_text(render.with_short_figures(README.read_text(), measured))
 
 
 def _has_failed(row: Mapping[str, Any]) -> bool:

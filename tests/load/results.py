@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
 Results = dict[str, dict[str, Any]]
 
 
@@ -51,11 +52,14 @@ def about(*, quick: bool, seconds: int, rounds: int, busy: float | None) -> dict
 
 
 def _revision() -> str:
-    """The commit, with a + where files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    return head.stdout.strip() + ("+" if changed.stdout else "")
+    """The commit, with a + where files differ from it: all but this report's own."""
+    changed = _git("status", "--porcelain", "-uno", "--", ".", ":!docs/performance*")
+    return _git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _processor() -> str:

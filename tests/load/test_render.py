@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.load import plot
-from tests.load.render import SECTIONS, markdown, plots, table
-from tests.load.report import DOCS, PIECES, write_report
+from tests.load.charts import plots
+from tests.load.render import SECTIONS, markdown, table, with_short_figures
+from tests.load.report import DOCS, PIECES, README, write_report
 from tests.load.results import merged, read, write
 
 ABOUT = {
@@ -116,6 +117,18 @@ def test_a_rate_beyond_capacity_has_no_latency() -> None:
     assert "36,000 answers a second at most" in text
 
 
+def test_the_short_table_replaces_what_stands_between_the_marks() -> None:
+    """The rest of the README stays; measured again, the table is not there twice."""
+    results = {"bars": entry({"default": a_bar()})}
+    readme = "before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n"
+
+    once = with_short_figures(readme, results)
+
+    assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
+    assert "| 0.25 | 5,000 | 25.0 | 210 |" in once
+    assert with_short_figures(once, results) == once
+
+
 def test_a_table_has_as_many_cells_in_each_line() -> None:
     """Markdown drops a cell too many without a word."""
     lines = table(["a", "b"], [[1, 2.5], ["x", ""]])
@@ -170,6 +183,12 @@ def test_numbers_for_people(value: float, words: str) -> None:
     assert plot.number(value) == words
 
 
+@pytest.mark.parametrize(("least", "step"), [(6002, 10_000), (1.9, 2), (0.21, 0.25), (250, 250), (0, 1)])
+def test_axes_have_round_steps(least: float, step: float) -> None:
+    """Never below what has to be shown."""
+    assert plot.round_step(least) == pytest.approx(step)
+
+
 def test_the_checked_in_report_is_that_of_its_figures(tmp_path: Path) -> None:
     """docs/performance.md and the plots are written by the report from performance.json, never by hand."""
     results = json.loads((DOCS / "performance.json").read_text())
@@ -178,5 +197,6 @@ def test_the_checked_in_report_is_that_of_its_figures(tmp_path: Path) -> None:
 
     assert (tmp_path / "performance.md").read_text() == (DOCS / "performance.md").read_text()
     assert plots(results) == {path.name: path.read_text() for path in (DOCS / "performance").iterdir()}
+    assert README.read_text() == with_short_figures(README.read_text(), results)
     shown = re.findall(r"\]\((performance/\w+\.svg)\)", (DOCS / "performance.md").read_text())
     assert [name for name in shown if not (DOCS / name).exists()] == []
