@@ -49,7 +49,7 @@ def forged(number: int) -> str:
 
 def _storm(bench: Bench, target: Target, script: Path) -> dict[str, Any]:
     wrk.run(target.url, script, seconds=1)
-    load = wrk.load(target.url, script, target.pids, seconds=2 * bench.seconds)
+    load = wrk.load(target.url, script, target.pids, seconds=bench.seconds if bench.quick else 2 * bench.seconds)
     return {
         "requests_per_second": round(load.output.requests_per_second),
         "p50": load.output.p50,
