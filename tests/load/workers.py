@@ -9,7 +9,6 @@ from typing import Any
 from tests.load.bench import Bench, compare
 from tests.load.targets import Gateway, raw_envoy
 
-
 QUICK = ("authz 2, ratelimit 2", "Envoy on one thread")
 
 
