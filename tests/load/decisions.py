@@ -26,13 +26,20 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def limits(bench: Bench) -> dict[str, Any]:
-    """CPU of the rate-limit service and time of the script, a decision: few callers with long logs, many with short."""
+    """CPU of the rate-limit service and time of the script, a decision: few callers with long logs, many with short.
+
+    Without leases, so that every request asks.
+    """
     few = script_in_turn(bench.scratch, five_callers(), name="few")
     many = script_at_random(bench.scratch, crowd(MANY), name="many")
-    with bench.gateway(Gateway(verified_by="envoy"), "limits") as target:
+    with bench.gateway(Gateway(verified_by="envoy", change=_without_leases), "limits") as target:
         return {
             name: _decided(bench, target, script) for name, script in (("5 callers", few), ("10,000 callers", many))
         }
+
+
+def _without_leases(document: Document) -> None:
+    document["limits"]["leases"] = {"enabled": False}
 
 
 def _decided(bench: Bench, target: Target, script: Path) -> dict[str, Any]:

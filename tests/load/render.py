@@ -323,7 +323,8 @@ def _decisions(figures: Figures) -> list[str]:
         for name, row in figures["identity"].items()
     ]
     return [
-        "Limits, µs a decision: the script by Valkey's own clock, the CPU of Valkey and of the rate-limit service.",
+        "Limits, µs a decision: the script by Valkey's own clock, the CPU of Valkey and of the rate-limit service. Leases are"
+        " switched off so that every request asks.",
         "",
         *table(["callers", "script", "Valkey's CPU", "service's CPU", "decisions"], limits),
         "",
