@@ -2,9 +2,9 @@
 
 How exact limits stay exact: units of a lease are charged when it is granted, as if they were spent at its end. So they
 leave the window a whole minute after the last moment at which they can be spent, and the bucket refills from then on:
-whenever in its life a lease is spent, no window holds more than the limit. It is taken from the first half of the bucket
-and the first three quarters of the minute (decide.lua): near its limit, each request of a caller is asked about again,
-and the last one that fits passes.
+whenever in its life a lease is spent, no window holds more than the limit. It is taken from the first half of the
+bucket and the first three quarters of the minute (decide.lua): near its limit, each request of a caller is asked about
+again, and the last one that fits passes.
 
 What is not spent is lost to the caller. So a lease is short, as long as the caller is likely to need it, and what a
 worker has lost or may still lose is never more than a thirty-second of the requests that it let pass.
