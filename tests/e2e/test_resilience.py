@@ -51,6 +51,12 @@ class Place:
         answers = [self.ask(route) for _ in range(times)]
         return Counter(answer.code or answer.body.decode() for answer in answers)
 
+    def ejected(self, service: str) -> int:
+        """How many endpoints Envoy leaves alone."""
+        gauge = f"cluster.{service}.outlier_detection.ejections_active"
+        said = self.gateway.read(f"{self.gateway.component('envoy')['admin']}/stats?filter={gauge}")
+        return int(said.rpartition(":")[2])
+
     def at_once(self, route: str, queries: list[str]) -> list[Answer]:
         """Many requests side by side, each on a connection of its own."""
         headers = f"Host: gateway.test\r\nAuthorization: Bearer {self.token}\r\n\r\n"
@@ -164,7 +170,7 @@ def test_a_further_endpoint_starts_slowly_and_disturbs_nobody(place: Place) -> N
     with Upstream("third") as third:
         growing["endpoints"] = [*growing["endpoints"], {"url": third.url}]
         with place.one.failing():
-            assert eventually(lambda: place.who("growing", 10) == {"other": 10})
+            assert eventually(lambda: place.who("growing", 10) == {"other": 10} and place.ejected("growing") == 1)
         assert place.gateway.put_config(document).status_code == 200
         assert eventually(lambda: third.seen or not place.who("growing", 1))
         early = place.who("growing", 50)
