@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from google.protobuf.message import Message
 
 from controlplane.errors import EnvoyUnavailable
 
@@ -34,14 +35,14 @@ def find(environment: Mapping[str, str]) -> Path:
     raise EnvoyUnavailable(f"no Envoy for this platform: {WAYS}")
 
 
-async def judge(binary: Path, bootstrap: Mapping[str, object]) -> str | None:
+async def judge(binary: Path, bootstrap: Message) -> str | None:
     """Envoy's own words against a bootstrap, or None if it would run it.
 
     Raises EnvoyUnavailable where Envoy itself cannot be run or does not answer in 30 seconds.
     """
     with tempfile.TemporaryDirectory(prefix="mgw-validate-") as folder:
-        path = Path(folder) / "bootstrap.json"
-        path.write_text(json.dumps(bootstrap))
+        path = Path(folder) / "bootstrap.pb"  # binary: as JSON, thousands of routes take seconds to write and read
+        path.write_bytes(bootstrap.SerializeToString())
         code, output = await _run(binary, path)
     return None if code == 0 else _words(output) or f"Envoy refused it with exit status {code}"
 
@@ -63,7 +64,7 @@ async def _run(binary: Path, path: Path) -> tuple[int, str]:
     return process.returncode or 0, output.decode(errors="replace")
 
 
-_ABOUT_OUR_FILE = r"(error )?initializing config(uration)? '.*?bootstrap\.json':?|/\S*bootstrap\.json"
+_ABOUT_OUR_FILE = r"(error )?initializing config(uration)? '.*?bootstrap\.pb':?|/\S*bootstrap\.pb"
 
 
 def _words(output: str) -> str:

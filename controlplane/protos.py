@@ -63,6 +63,7 @@ from envoy_api.envoy.service.discovery.v3 import discovery_pb2 as discovery
 from envoy_api.envoy.service.load_stats.v3 import lrs_pb2 as load_stats
 from envoy_api.envoy.service.metrics.v3 import metrics_service_pb2 as metrics_service
 from envoy_api.envoy.service.runtime.v3 import rtds_pb2 as rtds
+from envoy_api.envoy.type.matcher.v3 import http_inputs_pb2 as http_inputs
 from envoy_api.envoy.type.matcher.v3 import metadata_pb2 as metadata_matcher
 from envoy_api.envoy.type.matcher.v3 import regex_pb2 as regex_matcher
 from envoy_api.envoy.type.matcher.v3 import string_pb2 as string_matcher
@@ -105,6 +106,7 @@ __all__ = [
     "hcm",
     "header_mutation",
     "health_check",
+    "http_inputs",
     "http_protocol_options",
     "http_status",
     "jwt_authn",

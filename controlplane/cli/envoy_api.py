@@ -60,6 +60,7 @@ ROOTS = (
     "envoy/service/rate_limit_quota/v3/rlqs.proto",
     "envoy/service/ratelimit/v3/rls.proto",
     "envoy/service/runtime/v3/rtds.proto",
+    "envoy/type/matcher/v3/http_inputs.proto",
     "xds/type/v3/typed_struct.proto",
     "xds/type/matcher/v3/http_inputs.proto",
     "xds/type/matcher/v3/matcher.proto",

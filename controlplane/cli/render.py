@@ -25,6 +25,7 @@ def command(
     to: Annotated[Target, typer.Option("--to", help="Envoy's resources, or the services' policies.")] = Target.ENVOY,
 ) -> None:
     """Print, as JSON, what a configuration document becomes."""
+    from controlplane import protos
     from controlplane.errors import ConfigRefused
     from controlplane.translate import assemble, policies
 
@@ -36,7 +37,7 @@ def command(
         raise typer.Exit(FAILED) from refused
     around = topology()
     if to is Target.ENVOY:
-        rendered = assemble.static_bootstrap(config, around)
+        rendered = protos.message_to_dict(assemble.static_bootstrap(config, around))
     else:
         replicas = len(around.ratelimit)
         rendered = {"authz": policies.authz_policy(config), "ratelimit": policies.ratelimit_policy(config, replicas)}

@@ -12,7 +12,7 @@ from controlplane import protos
 from controlplane.breakers.board import Force
 from controlplane.errors import TranslationInconsistent
 from controlplane.model import GatewayConfig
-from controlplane.translate import clusters, endpoints, forcing, listeners, policies, routes
+from controlplane.translate import clusters, endpoints, forcing, listeners, policies, routes, routetree
 from controlplane.translate.identity import NO_KEYS, EnvoyKeys
 from controlplane.translate.topology import NO_CLUSTER, Address, Topology
 from controlplane.xds import resources as types
@@ -39,6 +39,7 @@ def snapshot(
     ]
     route_configuration = routes.route_configuration(config)
     _routes_have_clusters(route_configuration, all_clusters)
+    _plant(route_configuration)
     assignments = {
         service.name: endpoints.service_assignment(service)
         for service, cluster in zip(config.services, all_clusters[-len(config.services) :], strict=True)
@@ -83,21 +84,26 @@ def _routes_have_clusters(
                 )
 
 
+def _plant(route_configuration: protos.route.RouteConfiguration) -> protos.route.RouteConfiguration:
+    for host in route_configuration.virtual_hosts:
+        routetree.plant(host)
+    return route_configuration
+
+
 def static_bootstrap(
     config: GatewayConfig, topology: Topology, at: Address | None = None, keys: EnvoyKeys = NO_KEYS
-) -> dict[str, object]:
+) -> protos.bootstrap.Bootstrap:
     """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
     listener = listeners.listener(config, at, keys)
     manager = listeners.connection_manager(config, keys)
-    manager.route_config.CopyFrom(routes.route_configuration(config))
+    manager.route_config.CopyFrom(_plant(routes.route_configuration(config)))
     listener.filter_chains[0].filters[-1].typed_config.CopyFrom(protos.any_of(manager))
-    bootstrap = protos.bootstrap.Bootstrap(
+    return protos.bootstrap.Bootstrap(
         static_resources=protos.bootstrap.Bootstrap.StaticResources(
             listeners=[listener],
             clusters=[_with_endpoints(cluster, config) for cluster in clusters.clusters(config, topology)],
         )
     )
-    return protos.message_to_dict(bootstrap)
 
 
 def _with_endpoints(cluster: protos.cluster.Cluster, config: GatewayConfig) -> protos.cluster.Cluster:

@@ -36,7 +36,7 @@ ANSWERED_BY_US = (
 
 
 def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguration:
-    """All routes, the most specific path first, so that the order in the document means nothing."""
+    """All routes as a list, the most specific path first, so that the order in the document means nothing."""
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
     host.routes.extend(routes(config))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))

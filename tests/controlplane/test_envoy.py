@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane import envoy
+from controlplane import envoy, protos
 from controlplane.errors import EnvoyUnavailable
 from controlplane.translate import assemble
 from tests.support.configs import TOPOLOGY, a_config
@@ -22,7 +22,7 @@ async def test_a_good_configuration_is_accepted(envoy_binary: Path) -> None:
 async def test_a_bad_configuration_is_refused_in_envoys_words(envoy_binary: Path) -> None:
     """The words name what is wrong, without our temporary file and without log prefixes."""
     bootstrap = assemble.static_bootstrap(a_config(), TOPOLOGY)
-    bootstrap["static_resources"]["clusters"][0]["connect_timeout"] = "-1s"  # type: ignore[index]
+    bootstrap.static_resources.clusters[0].connect_timeout.seconds = -1
 
     words = await envoy.judge(envoy_binary, bootstrap)
 
@@ -43,12 +43,12 @@ async def test_a_bad_configuration_is_refused_in_envoys_words(envoy_binary: Path
 )
 async def test_words(executable: Callable[[str], Path], lines: str, words: str | None) -> None:
     """What Envoy prints becomes one line, whatever it is."""
-    assert await envoy.judge(executable(lines), {}) == words
+    assert await envoy.judge(executable(lines), protos.bootstrap.Bootstrap()) == words
 
 
 async def test_words_are_not_endless(executable: Callable[[str], Path]) -> None:
     """Envoy may print the whole configuration; the words end after 2,000 characters."""
-    words = await envoy.judge(executable("head -c 100000 /dev/zero | tr '\\0' x; exit 1"), {})
+    words = await envoy.judge(executable("head -c 100000 /dev/zero | tr '\\0' x; exit 1"), protos.bootstrap.Bootstrap())
 
     assert words == "x" * 2000
 
@@ -59,13 +59,13 @@ async def test_envoy_sees_nothing_of_our_environment(
     """The judge runs without the control plane's variables, secrets among them."""
     monkeypatch.setenv("JWT_SECRET", "hush")
 
-    assert "hush" not in str(await envoy.judge(executable("env; exit 1"), {}))
+    assert "hush" not in str(await envoy.judge(executable("env; exit 1"), protos.bootstrap.Bootstrap()))
 
 
 async def test_a_binary_that_cannot_run(tmp_path: Path) -> None:
     """No verdict is not a refusal: the judge is unavailable, and says which file it is."""
     with pytest.raises(EnvoyUnavailable, match="missing"):
-        await envoy.judge(tmp_path / "missing", {})
+        await envoy.judge(tmp_path / "missing", protos.bootstrap.Bootstrap())
 
 
 async def test_a_judge_that_does_not_come_back(
@@ -75,7 +75,7 @@ async def test_a_judge_that_does_not_come_back(
     monkeypatch.setattr(envoy, "VALIDATE_TIMEOUT_SECONDS", 0.05)
 
     with pytest.raises(EnvoyUnavailable, match="did not judge"):
-        await envoy.judge(executable("exec tail -f /dev/null"), {})
+        await envoy.judge(executable("exec tail -f /dev/null"), protos.bootstrap.Bootstrap())
 
 
 def test_the_binary_that_is_named_is_taken(executable: Callable[[str], Path]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from controlplane import protos
 from controlplane.translate import assemble
 from controlplane.translate.topology import Address
 from tests.support.configs import TOPOLOGY, a_config, a_route, a_service
@@ -96,7 +97,9 @@ def ask(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             ],
         )
         path = tmp_path_factory.mktemp("front") / "bootstrap.json"
-        path.write_text(json.dumps(assemble.static_bootstrap(config, TOPOLOGY, Address("127.0.0.1", port))))
+        path.write_text(
+            json.dumps(protos.message_to_dict(assemble.static_bootstrap(config, TOPOLOGY, Address("127.0.0.1", port))))
+        )
         command = [envoy_binary, "-c", path, "--disable-hot-restart", "--concurrency", "1", "-l", "error"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
