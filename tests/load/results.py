@@ -30,6 +30,7 @@ def merged(results: Results, piece: str, figures: Mapping[str, Any], about: Mapp
 
 def write(path: Path, results: Results) -> None:
     """Pieces by name; what is in them keeps its order, which is that of the report's rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
 
 
