@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 from ratelimit_service.leases import MAX_UNITS, SPAN_US
 from tests.support.gateway import (
@@ -68,6 +69,10 @@ def the_document(**limits: Any) -> Document:
         a_route("busy", "patient"),
         a_route("small", "patient", max_request_bytes=100),
         a_route("browsed", "patient") | {"match": browsed},
+        a_route("required", "patient", auth="required"),
+        a_route("members", "patient", auth="required", tiers=["pro"]),
+        a_route("scoped", "patient", auth="required", scopes=["admin"]),
+        a_route("claimed", "patient", auth="required", claims={"plan": "gold"}),
     ]
     return document
 
@@ -76,6 +81,15 @@ def the_document(**limits: Any) -> Document:
 def leasing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One Envoy and one replica; every test has callers of its own."""
     with Gateway(tmp_path_factory.mktemp("leases") / "run", document=the_document()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One whose Envoy verifies tokens itself."""
+    document = the_document()
+    document["auth"]["verified_by"] = "envoy"
+    with Gateway(tmp_path_factory.mktemp("inside") / "run", document=document) as running:
         yield running
 
 
@@ -212,17 +226,14 @@ def test_a_busy_caller_is_asked_about_seldom(leasing: Gateway) -> None:
     assert len(through) <= used <= 1.25 * len(through) + HELD
 
 
-def test_who_is_verified_in_envoy_has_leases_too(start: Any) -> None:
-    """With `auth.verified_by: envoy` a busy caller needs nobody: neither service is asked."""
-    document = the_document()
-    document["auth"]["verified_by"] = "envoy"
-    gateway: Gateway = start(document=document)
-    gateway.kill("authz")
+def test_who_is_verified_in_envoy_has_leases_too(inside: Gateway) -> None:
+    """With `auth.verified_by: envoy` leases are the same."""
+    before = decisions(inside)
 
-    passages = hammer_all(addresses(gateway), request_of(bearer(token(tier="heavy")), PATH), 4, requests=200)
+    passages = hammer_all(addresses(inside), request_of(bearer(token(tier="heavy")), PATH), 4, requests=200)
 
     assert len(passed(passages)) == len(passages) == 800
-    assert decisions(gateway) < len(passages) / 2
+    assert decisions(inside) - before < len(passages) / 2
     assert [passage for passage in passages for name in TOLD if passage.answer.value(name) is None] == []
 
 
@@ -376,7 +387,7 @@ def test_a_clients_own_lease_is_none(request: pytest.FixtureRequest, which: str,
 
 
 def test_callers_on_one_connection_are_kept_apart(leasing: Gateway) -> None:
-    """Pipelined, and under one request id, each answer tells its own caller's numbers, and none spends the other's lease."""
+    """Pipelined, under one request id, each answer tells its own caller's numbers, and spends no other lease."""
     heavy, free = unique(), unique()
     same = [("X-Request-ID", "the-same-for-all")]
     of_heavy = request_of(bearer(token(heavy, "heavy")), PATH, same)
@@ -391,6 +402,55 @@ def test_callers_on_one_connection_are_kept_apart(leasing: Gateway) -> None:
     assert set(limits[1::2]) <= {"200", "20"}, "the minute's, or of a refusal the burst's"
     assert 20 <= sum(answer is not None and answer.status == 200 for answer in answers[1::2]) <= 25
     assert the_tier(leasing, free, "free")["used"] <= 25
+
+
+KNOWN_BUT = [
+    ("/t/required", "{0}", 200),
+    ("/t/required", "{0}|{0}", 401),
+    ("/t/required", "{0}, {0}", 401),
+    ("/t/required", "{0},", 401),
+    ("/t/required", "{0}x", 401),
+    ("/t/required", "{0}|Basic abc", 401),
+    ("/t/members", "{0}", 403),
+    ("/t/scoped", "{0}", 403),
+    ("/t/claimed", "{0}", 403),
+]
+
+
+@pytest.mark.parametrize("which", ["leasing", "inside"])
+def test_being_known_opens_nothing_else(request: pytest.FixtureRequest, which: str) -> None:
+    """A caller with leases whom Envoy knows is looked at anew for other conditions, and with any other credentials."""
+    gateway: Gateway = request.getfixturevalue(which)
+    name, value = bearer(token(tier="heavy"))
+
+    said = []
+    with hammered(addresses(gateway), request_of((name, value), PATH)):
+        time.sleep(0.3)
+        for path, credentials, _ in KNOWN_BUT * 2:
+            sent = [(name, each) for each in credentials.format(value).split("|")]
+            said.append((path, credentials, gateway.ask(path, headers=sent).status))
+
+    assert said == KNOWN_BUT * 2
+
+
+@pytest.mark.parametrize("which", ["leasing", "inside"])
+def test_a_revoked_token_spends_no_lease(request: pytest.FixtureRequest, which: str) -> None:
+    """Once the revocation is live the token is none, whatever its caller holds; another of the caller still passes."""
+    gateway: Gateway = request.getfixturevalue(which)
+    caller, revoked = unique(), unique("jti")
+    document = yaml.safe_load(gateway.api("GET", "/v1/config").text)
+    changed = copy.deepcopy(document)
+    changed["auth"]["revocations"] = {"jti": [revoked]}
+    try:
+        with hammered(addresses(gateway), request_of(bearer(token(caller, "heavy")), PATH)):
+            before = [gateway.ask("/t/required", bearer_token=token(caller, "heavy", jti=revoked)).status for _ in "ab"]
+            put_live(gateway, changed)
+            after = [gateway.ask("/t/required", bearer_token=token(caller, "heavy", jti=revoked)).status for _ in "ab"]
+            other = gateway.ask("/t/required", bearer_token=token(caller, "heavy", jti="another")).status
+    finally:
+        put_live(gateway, document)
+
+    assert (before, after, other) == ([200, 200], [401, 401], 200)
 
 
 def test_no_service_sees_a_lease(leasing: Gateway) -> None:
