@@ -156,9 +156,6 @@ function known(handle, headers)
   end
 end
 
--- Refusals of ours that cost nothing: the limiter would not have been asked.
-local BEFORE_LIMITER = {PAYLOAD_TOO_LARGE = true, SERVICE_UNAVAILABLE = true}
-
 function envoy_on_response(handle)
   local headers = handle:headers()
   if is_noted() then
@@ -167,7 +164,7 @@ function envoy_on_response(handle)
     if what == nil then
       -- another request's
     elseif what.spent ~= nil then
-      if BEFORE_LIMITER[headers:get("x-gateway-error")] then
+      if headers:get("x-gateway-error") == "PAYLOAD_TOO_LARGE" then
         give_back(what)
       else
         describe(headers, what.spent, what.after, now_seconds(handle))

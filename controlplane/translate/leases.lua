@@ -71,7 +71,7 @@ local function take(headers, metadata, asked)
   end
 end
 
--- The request was refused before the limiter. Its unit can be spent while the lease is in use; it stays told as spent.
+-- The request was refused before the limiter, and no service saw it. Its unit can be spent while the lease is in use; it stays told as spent.
 local function give_back(what)
   local account = what.account
   if account.terms == what.spent and account.left > 0 then account.left = account.left + 1 end
