@@ -31,6 +31,8 @@ class Question(NamedTuple):
     """The request has been answered: nothing is asked, the hits are told."""
     report: Report | None = None
     """Which Envoy worker asks, if it can spend a lease."""
+    lease: str = ""
+    """EPOCH/ROUTE: under which numbers a lease would be spent, and on which route alone, if so."""
 
 
 def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | None:
@@ -46,6 +48,7 @@ def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | No
             hits,
             is_late,
             read_report(found["lease"]) if "lease" in found else None,
+            found.get("asked", ""),
         )
     except KeyError:
         return None

@@ -55,7 +55,7 @@ class Limiter:
         charges = charges_for(questions, plan)
         if not charges:
             return UNLIMITED
-        report = questions[0].report if len(questions) == 1 else None
+        report = may_lease(questions, plan)
         wish = NO_WISH if report is None else self._wish(charges, report, plan)
         lease, leased = None, 0
         try:
@@ -87,6 +87,14 @@ class Limiter:
             return Decision(None if first is None else refuse_briefly(first, wall_clock_us()), mode)
         now_us, readings = self._local.decide_share(charges, plan.replicas)
         return Decision(judge(now_us, charges, readings), mode, shadow_refusals(now_us, charges, readings))
+
+
+def may_lease(questions: Sequence[Question], plan: Plan) -> Report | None:
+    """Who would hold a lease: an Envoy worker that goes by this plan's numbers. Each route that departs has its own."""
+    report, (epoch, _, route) = questions[0].report, questions[0].lease.partition("/")
+    if len(questions) > 1 or report is None or not epoch or epoch != plan.epoch:
+        return None
+    return report._replace(holder=f"{report.holder}/{route}")
 
 
 def charges_for(questions: Sequence[Question], plan: Plan) -> list[Charge]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -11,12 +12,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from .counters.base import OperableCounters
 from .descriptors import ANONYMOUS, NOBODY, Question, caller_tag
 from .errors import OperationRefused
+from .leases import SPAN_US
 from .limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
 from .policy import Plan
 
 Verb = Literal["peek", "reset", "override", "grant"]
 CALLERS_OWN = "tier"
 LONGEST_SECONDS = 366 * 24 * 3600
+_TICK_SECONDS = 0.01
+"""Envoy's clock and an event loop's tick in milliseconds."""
 _AT_ONCE = 50
 """Counters read by one script: a store does nothing else meanwhile."""
 
@@ -105,9 +109,11 @@ class Operations:
                 done["granted"] = await self._counters.operate(tag, operation.rule, "grant", operation.requests)
             case SetOverride():
                 await self._override(tag, _own(rules, operation.rule).name, operation)
+                await _leases_end()
             case RemoveOverride():
                 _own(rules, operation.rule)
                 done["removed"] = bool(await self._counters.operate(tag, operation.rule, "remove"))
+                await _leases_end()
         return done | {"tier_known": operation.tier in plan.tiers, "rules": await self._peek(tag, list(rules.values()))}
 
     async def _reset(self, tag: str, rules: Mapping[str, Rule], operation: Reset) -> int:
@@ -132,6 +138,14 @@ class Operations:
                 note = await self._counters.note(charge.tag, charge.rule.name) if reading.override else ""
                 shown.append(show(now_us, charge.rule, reading, note))
         return shown
+
+
+async def _leases_end() -> None:
+    """What Envoys hold was charged under other numbers and is not taken back; after this time it has ended.
+
+    Not by the store's clock: how long a lease lives is told as a length, and every part measures it alone.
+    """
+    await asyncio.sleep(SPAN_US / SECOND_US + _TICK_SECONDS)
 
 
 def read_operation(verb: Verb, values: Mapping[str, Any]) -> Operation:

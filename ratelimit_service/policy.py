@@ -77,6 +77,7 @@ class RatelimitPolicy(_Part):
     tiers: Annotated[dict[str, LimitNumbers], Field(min_length=1)]
     routes: dict[str, RouteOverride] = {}
     shared: Annotated[list[GlobalNumbers], Field(alias="global")] = []
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class Plan:
     routes: Mapping[str, RoutePlan]
     default: RoutePlan
     tiers: tuple[str, ...]
+    epoch: str = ""
+    """Names the numbers. Leases are granted to whoever asks under the same name, so to nobody where there is none."""
 
     def route(self, name: str) -> RoutePlan:
         return self.routes.get(name) or self.default
@@ -154,6 +157,7 @@ def _compile(policy: RatelimitPolicy) -> Plan:
         routes=routes,
         default=_with_shared(default, everywhere),
         tiers=tuple(own),
+        epoch=policy.epoch,
     )
 
 

@@ -223,11 +223,11 @@ def _rate_limit() -> Message:
     )
 
 
-def rate_limit_actions(route: str) -> protos.route_components.RateLimit:
+def rate_limit_actions(route: str, lease: str = leases.ASKED[1]) -> protos.route_components.RateLimit:
     """One descriptor a request, always whole: an action without a value would drop all of it, so each has a default."""
     return protos.route_components.RateLimit(
         actions=[
-            leases.asked(),
+            leases.asked(lease),
             Actions(generic_key=Actions.GenericKey(descriptor_key="route", descriptor_value=route)),
             Actions(metadata=_from_authz("tier", "anonymous")),
             Actions(metadata=_from_authz("caller", "-")),

@@ -125,7 +125,7 @@ local function nobody(handle, headers, settings, metadata)
   if not settings:get("anonymous") then return end
   if identify then metadata:set(AUTHZ, "tier", "anonymous") end
   local limits = spend and settings:get("limits")
-  if not limits then return end
+  if not limits or headers:get(":method") == "OPTIONS" then return end
   local address = match(handle:streamInfo():downstreamRemoteAddress(), "^(.*):%d+$")
   if address ~= nil then spend(headers, metadata, limits, "\0anonymous\0" .. address, now_seconds(handle)) end
 end
@@ -149,7 +149,8 @@ function known(handle, headers)
   if who ~= nil then
     settle(headers, metadata, who)
     local limits = settings:get("limits")
-    if limits ~= nil then spend(headers, metadata, limits, who.charged, now) end
+    -- What may be a preflight is answered before the limiter, and costs nothing.
+    if limits ~= nil and headers:get(":method") ~= "OPTIONS" then spend(headers, metadata, limits, who.charged, now) end
   elseif recall then
     note(metadata, {policy = policy, authorization = authorization, epoch = settings:get("epoch")})
   end
@@ -157,13 +158,17 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  if notes > 0 then
+  if is_noted() then
     local metadata = handle:streamInfo():dynamicMetadata()
     local what = noted_of(metadata)
     if what == nil then
       -- another request's
     elseif what.spent ~= nil then
-      describe(headers, what.spent, what.after, now_seconds(handle))
+      if headers:get("x-gateway-error") == "PAYLOAD_TOO_LARGE" then
+        give_back(what)
+      else
+        describe(headers, what.spent, what.after, now_seconds(handle))
+      end
     elseif what.account ~= nil then
       take(headers, metadata, what)
     else

@@ -47,7 +47,7 @@ local function spend(headers, metadata, limits, charged, now)
   end
   account.left, account.spent = account.left - 1, account.spent + 1
   headers:replace("x-mgw-leased", "1")
-  note(metadata, {spent = account.terms, after = account.terms.units - account.left})
+  note(metadata, {account = account, spent = account.terms, after = account.terms.units - account.left})
 end
 
 -- The answer to a request that asked: a lease may have come with it.
@@ -69,6 +69,12 @@ local function take(headers, metadata, asked)
   else
     begin(account, lease)
   end
+end
+
+-- The request was refused before the limiter, and no service saw it. Its unit can be spent while the lease is in use; it stays told as spent.
+local function give_back(what)
+  local account = what.account
+  if account.terms == what.spent and account.left > 0 then account.left = account.left + 1 end
 end
 
 -- What the service would have said.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 from controlplane import protos
 from controlplane.model import GatewayConfig, Route
 from controlplane.translate.policies import ratelimit_policy
@@ -14,7 +11,8 @@ Actions = protos.route_components.RateLimit.Action
 LEASED, REPORT = "x-mgw-leased", "x-mgw-lease"
 """Request headers of the front door: this request is covered; what became of the worker's last lease."""
 ASKED = ("asked", "yes")
-"""The entry of every descriptor that is asked about. Without it a descriptor is dropped, and nobody is asked."""
+"""The entry of every descriptor that is asked about. Without it a descriptor is dropped, and nobody is asked. Where
+there may be leases its value names them instead: a service that enforces other numbers grants none."""
 
 
 def are_used(config: GatewayConfig) -> bool:
@@ -24,10 +22,10 @@ def are_used(config: GatewayConfig) -> bool:
 
 def epoch(config: GatewayConfig) -> str:
     """Names the numbers under which a lease was granted: with changed numbers, old leases are not found."""
-    return hashlib.sha256(json.dumps(ratelimit_policy(config, 1), sort_keys=True).encode()).hexdigest()[:16]
+    return str(ratelimit_policy(config, 1)["epoch"])
 
 
-def route_settings(config: GatewayConfig, route: Route, of_numbers: str) -> dict[str, object]:
+def route_settings(config: GatewayConfig, route: Route, of_numbers: str) -> dict[str, str]:
     """What leases.lua is told of a route: routes that charge the same share a caller's lease."""
     if not are_used(config) or route.cost_from_response_header or route.cost == 0:
         return {}
@@ -36,12 +34,12 @@ def route_settings(config: GatewayConfig, route: Route, of_numbers: str) -> dict
     return {"limits": f"{of_numbers}/{route.name if departs else ''}"}
 
 
-def asked() -> protos.route_components.RateLimit.Action:
+def asked(name: str = ASKED[1]) -> protos.route_components.RateLimit.Action:
     """Drops the descriptor of a request that a lease covers. What fails to say so is asked about."""
     return Actions(
         header_value_match=Actions.HeaderValueMatch(
             descriptor_key=ASKED[0],
-            descriptor_value=ASKED[1],
+            descriptor_value=name,
             expect_match=protos.boolean(False),
             headers=[protos.route_components.HeaderMatcher(name=LEASED, present_match=True)],
         )

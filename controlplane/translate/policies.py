@@ -60,13 +60,13 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
     """How much each tier may ask; routes appear only where they depart from the default."""
     limits = config.limits
     routes = {route.name: _route(route) for route in config.routes}
-    return {
+    policy = {
         "anonymous_key": limits.anonymous_key,
         "on_store_failure": limits.on_store_failure,
-        "replicas": max(1, replicas),
         "tiers": {name: _limit(limit) for name, limit in limits.tiers.items()},
         "routes": {name: settings for name, settings in routes.items() if settings},
     } | ({"global": [_global(rule, config) for rule in limits.shared]} if limits.shared else {})
+    return policy | {"epoch": _digest(policy), "replicas": max(1, replicas)}
 
 
 def _limit(limit: Limit) -> dict[str, object]:

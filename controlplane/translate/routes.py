@@ -123,13 +123,14 @@ def _allowed(members: Sequence[Route]) -> str:
 def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epochs) -> protos.route_components.Route:
     match = _matcher(route.match.path)
     match.headers.append(_method_matcher(route.match.methods))
+    lease = leases.route_settings(config, route, epochs.numbers)
     result = protos.route_components.Route(
         name=route.name,
         match=match,
         route=RouteAction(
             cluster=service.name,
             timeout=protos.duration(route.timeout_seconds or service.timeout_seconds),
-            rate_limits=[filters.rate_limit_actions(route.name)],
+            rate_limits=[filters.rate_limit_actions(route.name, *lease.values())],
         ),
         metadata=_metadata(service),
     )

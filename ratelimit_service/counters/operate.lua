@@ -1,7 +1,7 @@
 -- An operator's hand on one counter. The Python twin is MemoryCounters.operate.
 --
 -- KEYS: the bucket, the log and the override (see decide.lua). ARGV: the time (0: this server's clock), the verb, and
---   reset                                                      nothing is spent; answers the units that were
+--   reset                                                      nothing is spent but leases; answers the units that were
 --   grant    units                                             gives the newest units back; answers how many
 --   override until, or 0 and a lifetime; burst refill rpm note answers until when; 0 if that is over
 --   remove                                                     answers 1 if an override was in force
@@ -45,10 +45,16 @@ local verbs = {}
 
 function verbs.reset()
   local used = live()
+  local _, _, stamp, serial = state()
+  settle_clock(stamp)
+  call('ZREMRANGEBYSCORE', log, '-inf', now)
+  -- What is left are leases that may still be spent: without them, so much more than the limit would pass from now on.
+  local leased = call('ZCARD', log)
   -- The bucket stays, with the time: a replica that comes back from an outage must not take the reset for a loss.
-  call('SET', bucket, '0 ' .. whole(now) .. ' 0', 'PX', 61000)
-  call('DEL', log)
-  return used
+  local lifetime = leased > 0 and math.max(61000, call('PTTL', bucket)) or 61000
+  local fresh = {whole(leased * TOKEN), whole(now), leased > 0 and serial or '0'}
+  call('SET', bucket, table.concat(fresh, ' '), 'PX', lifetime)
+  return used - leased
 end
 
 function verbs.grant()

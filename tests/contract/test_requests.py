@@ -65,13 +65,14 @@ async def test_a_verified_caller_is_who_is_charged(gateway: Any, bearer: Bearer)
     entries = gateway.descriptor("user-profile", answer)
 
     assert entries == [
-        ("asked", "yes"),
+        ("asked", f"{gateway.ratelimit.plan.epoch}/"),
         ("route", "user-profile"),
         ("tier", "pro"),
         ("caller", "platform/u1"),
         ("remote_address", "192.0.2.1"),
     ]
-    assert read_entries(entries, 1) == Question("user-profile", "pro", "platform/u1", "192.0.2.1", 1)
+    lease = f"{gateway.ratelimit.plan.epoch}/"
+    assert read_entries(entries, 1) == Question("user-profile", "pro", "platform/u1", "192.0.2.1", 1, lease=lease)
 
 
 async def test_an_anonymous_caller_is_charged_by_address(gateway: Any) -> None:
@@ -90,7 +91,8 @@ async def test_a_route_that_asks_nobody_is_limited_too(a_gateway: MakeGateway) -
 
     entries = gateway.descriptor("files", external_auth_pb2.CheckResponse())
 
-    assert read_entries(entries, 1) == Question("files", ANONYMOUS, NOBODY, "192.0.2.1", 1)
+    lease = f"{gateway.ratelimit.plan.epoch}/files"
+    assert read_entries(entries, 1) == Question("files", ANONYMOUS, NOBODY, "192.0.2.1", 1, lease=lease)
 
 
 def rich_config_without_files() -> GatewayConfig:

@@ -10,7 +10,8 @@ import pytest
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.descriptors import Question
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.limiter import Limiter, charges_for, failure_mode
+from ratelimit_service.leases import NO_WISH, Report, Wish
+from ratelimit_service.limiter import Limiter, charges_for, failure_mode, may_lease
 from ratelimit_service.limits import MAX_COST, Charge, Reading
 from ratelimit_service.policy import read_policy
 
@@ -116,3 +117,91 @@ async def test_without_the_store(recorder: Any, route: str, mode: str, passed: i
 
     assert await admitted(limiter, a_question(route)) == passed
     assert recorder.modes == [mode] * 50
+
+
+LEASED_BURST = 4_800
+LEASED_PLAN = read_policy(
+    {
+        "epoch": "e1",
+        "replicas": 2,
+        "tiers": {"anonymous": NUMBERS, "free": {"rps": 1_000_000, "rpm": 1_000_000, "burst": LEASED_BURST}},
+        "routes": {"search": {"cost": 2}},
+    }
+)
+
+
+class Granting(MemoryCounters):
+    """A store that charges ahead whatever is wished for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wishes: list[Wish] = []
+
+    async def lease(self, charges: Sequence[Charge], wish: Wish) -> tuple[int, int, list[Reading]]:
+        self.wishes.append(wish)
+        now_us, readings = await self.decide(charges)
+        return now_us, wish.units, readings
+
+
+def a_worker(lease: str = "e1/", route: str = "content", serial: int = 0, spent: int = 0) -> Question:
+    return a_question(route)._replace(report=Report("w", serial, spent), lease=lease)
+
+
+async def leased(limiter: Limiter, question: Question, times: int = 2_000) -> list[int]:
+    """The units of the leases that a worker gets who asks so often without a pause, and spends each."""
+    units = []
+    for _ in range(times):
+        lease = (await limiter.check([question], LEASED_PLAN)).lease
+        units.append(lease.units if lease else 0)
+        if lease and question.report:
+            report = question.report._replace(serial=lease.serial, spent=question.report.spent + lease.units)
+            question = question._replace(report=report)
+    return units
+
+
+async def test_a_busy_worker_gets_leases(recorder: Any) -> None:
+    """Up to this replica's part of a twentieth of the smaller number, in requests."""
+    store = Granting()
+
+    assert max(await leased(Limiter(store, None, recorder), a_worker())) == LEASED_BURST // 2 // 20
+    search = a_worker("e1/search", "search")
+    assert max(await leased(Limiter(store, None, recorder), search)) == LEASED_BURST // 2 // 2 // 20
+    assert NO_WISH not in store.wishes
+
+
+async def test_a_lease_is_observed_by_the_share(recorder: Any) -> None:
+    """What was charged ahead counts where the store goes away."""
+    local = MemoryCounters()
+    units: list[int] = []
+    limiter = Limiter(Granting(), local, recorder)
+    while not any(units):
+        units += await leased(limiter, a_worker(), 1)
+
+    nothing = [charge._replace(cost=0) for charge in charges_for([a_worker()], LEASED_PLAN)]
+    assert (await local.decide(nothing))[1][0].used == len(units) + sum(units)
+
+
+@pytest.mark.parametrize("lease", ["", "yes", "/", "e0/", "e1x/"])
+async def test_other_numbers_no_lease(recorder: Any, lease: str) -> None:
+    """An Envoy that goes by other numbers gets none: it would spend it under the wrong ones."""
+    store = Granting()
+
+    assert set(await leased(Limiter(store, None, recorder), a_worker(lease))) == {0}
+    assert store.wishes == []
+
+
+def test_a_policy_without_a_name_has_no_leases() -> None:
+    """As it is where nobody told Envoy of it."""
+    assert may_lease([a_worker("/")], PLAN) is None
+
+
+def test_several_questions_no_lease() -> None:
+    """What one descriptor of several would have to be charged ahead, nobody says."""
+    assert may_lease([a_worker(), a_question()], LEASED_PLAN) is None
+
+
+def test_routes_that_depart_have_leases_of_their_own() -> None:
+    """Their workers are told apart, as in the front door."""
+    reports = [may_lease([a_worker(f"e1/{route}")], LEASED_PLAN) for route in ("", "search")]
+
+    assert [report and report.holder for report in reports] == ["w/", "w/search"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.descriptors import Question
 from ratelimit_service.errors import OperationRefused
+from ratelimit_service.leases import SPAN_US
 from ratelimit_service.limiter import Decision, Limiter
 from ratelimit_service.operations import Operations
 from ratelimit_service.policy import Plan, read_policy
@@ -210,3 +212,14 @@ def test_a_renamed_rule_may_keep_its_counter() -> None:
     plan = read_policy(POLICY | {"routes": {"sign-in": {"limits": WIDE | {"rpm": 5, "counter": "login"}}}})
 
     assert plan.route("sign-in").rule("free").name == PLAN.route("login").rule("free").name == "route:login"
+
+
+@pytest.mark.parametrize(
+    "values", [{"rps": 1, "rpm": 1, "burst": 1, "expires_in_seconds": 60}, {"remove": True}], ids=["set", "removed"]
+)
+async def test_other_numbers_hold_when_they_are_answered(desk: Desk, values: dict[str, Any]) -> None:
+    """Leases of the numbers before are over by then."""
+    began = time.monotonic()
+    await desk.do("override", **values)
+
+    assert time.monotonic() - began >= SPAN_US / 1_000_000

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import Script, decide_arguments, keys, read_answer
+from ratelimit_service.counters.redis import Script, decide_arguments, keys, operate_arguments, read_answer
 from ratelimit_service.errors import CountersUnavailable, StartRefused
-from ratelimit_service.leases import SHARE, Wish
+from ratelimit_service.leases import SHARE, SPAN_US, Wish
 from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
 
 START_US = 1_800_000_000_000_000
@@ -284,3 +284,21 @@ def test_a_lease_is_granted_while_there_is_room(client: redis.Redis) -> None:
     assert set(granted[12:]) == {0}
     assert client.zcard(keys("a" * 22, "tier")[1]) == 30 + sum(granted)
     assert all(client.pttl(key) > 0 for key in client.scan_iter())
+
+
+def test_a_reset_leaves_leases_charged(client: redis.Redis) -> None:
+    """They may still be spent: forgotten, they would pass beside a whole new limit."""
+    client.flushdb()
+    charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
+    for _ in range(3):
+        client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, Wish(20)))
+
+    assert reset(client, START_US + 1) == 3
+    (kept,) = decide(client, [charge._replace(cost=0)], START_US + 1)[1]
+    assert (kept.used, kept.level) == (60, 60 * TOKEN)
+    assert reset(client, START_US + SPAN_US) == 60
+    assert decide(client, [charge], START_US + SPAN_US)[1][0].used == 0
+
+
+def reset(client: redis.Redis, now_us: int) -> Any:
+    return client.eval(Script("operate.lua").source, *operate_arguments("a" * 22, "tier", "reset", (), now_us))
