@@ -7,7 +7,7 @@ of the bucket and the first three quarters of the minute (decide.lua): near its 
 asked about again, and the last one that fits passes.
 
 What is not spent is lost to the caller. So a lease is short, as long as the caller is likely to need it, and what a
-worker has lost or may still lose is never more than a thirty-second of the requests that it let pass.
+worker has lost or may still lose is never more than a twentieth of the requests that it let pass.
 
 Pure: time is an argument, in microseconds of one monotonic clock.
 """
@@ -26,7 +26,7 @@ SHARE = 20
 """A lease is at most a twentieth of the smaller of `burst` and `rpm`, among all who hold one of the same counter."""
 MIN_UNITS = 32
 """Where a lease could not be of so many requests there is none: under a `burst` of 640 each request is asked about."""
-RISK = 32
+RISK = 20
 """Of so many requests that passed, one may be lost."""
 ACTIVE_US = 1_000_000
 """Who asked within this time shares in a counter's leases."""
@@ -121,7 +121,7 @@ class Leases:
             return NO_WISH  # the last lease is on its way: the worker's other requests ask meanwhile
         active = sum(now_us - other.asked_us < ACTIVE_US for other in holders.values())
         at_most = most // (SHARE * active)
-        units = min(int(holder.recent / 2), holder.may_be_lost, MAX_UNITS, at_most)
+        units = min(int(holder.recent * 2 / 3), holder.may_be_lost, MAX_UNITS, at_most)
         if units <= 0 or at_most < MIN_UNITS:
             return NO_WISH
         holder.serial += 1

@@ -53,8 +53,9 @@ def _over_the_ceiling() -> protos.hcm.ResponseMapper:
 
 def _refusals() -> Iterator[protos.hcm.ResponseMapper]:
     """What `routes.Refusal` means: a cluster that does not exist, and the status chosen for that."""
-    by_front_door = _header(protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True))
-    yield _error(by_front_door, 400, "BAD_REQUEST", "The path or host is malformed or hides something")
+    by_front_door = protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True)
+    for wrong in (by_front_door, two_hosts()):
+        yield _error(_header(wrong), 400, "BAD_REQUEST", "The path or host is malformed or hides something")
     yield _error(_all_of(_flags(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
     refused = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
     refused.headers_to_add.append(_header_to_add("allow", "%METADATA(ROUTE:mgw:allow)%"))
@@ -89,6 +90,13 @@ def _health_without_control_plane(version: str) -> Iterator[protos.hcm.ResponseM
     }
     for path, body in answers.items():
         yield _answer(_all_of(_path(path), _flags(unreachable)), 200, body, {})
+
+
+def two_hosts() -> protos.route_components.HeaderMatcher:
+    """More than one Host field: Envoy joins them with a comma, which no host has."""
+    return protos.route_components.HeaderMatcher(
+        name=":authority", string_match=protos.string_matcher.StringMatcher(contains=",")
+    )
 
 
 def error_body(code: str, message: str) -> str:

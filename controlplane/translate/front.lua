@@ -100,13 +100,6 @@ function envoy_on_request(handle)
     handle:streamInfo():dynamicMetadata():set("mgw", "query", logged(sub(path, mark + 1)))
   end
   if find(plain, "eyJ", 1, true) then handle:streamInfo():dynamicMetadata():set("mgw", "path", logged(plain)) end
-  if headers:get("x-ai-agent") ~= nil or headers:get("ai-agent-id") ~= nil then
-    handle:streamInfo():dynamicMetadata():set("mgw", "ai_agent", true)
-  end
-  if find(headers:get(":authority") or "", ",", 1, true) then -- two Host fields, which Envoy joins
-    headers:replace("x-mgw-refuse", "host")
-    handle:clearRouteCache()
-  end
   if find(plain, "[%%\\]") or find(plain, "//", 1, true) or find(plain, "/.", 1, true) then
     local clean = normalised(plain)
     if clean == nil then
@@ -150,7 +143,9 @@ function known(handle, headers)
     settle(headers, metadata, who)
     local limits = settings:get("limits")
     -- What may be a preflight is answered before the limiter, and costs nothing.
-    if limits ~= nil and headers:get(":method") ~= "OPTIONS" then spend(headers, metadata, limits, who.charged, now) end
+    if limits == nil or headers:get(":method") == "OPTIONS" or not spend(headers, metadata, limits, who.charged, now) then
+      charge_to(metadata, who)
+    end
   elseif recall then
     note(metadata, {policy = policy, authorization = authorization, epoch = settings:get("epoch")})
   end

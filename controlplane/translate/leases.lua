@@ -30,24 +30,27 @@ local function ask(headers, metadata, account, now)
   note(metadata, {account = account, asked = now})
 end
 
--- Lets the request pass without asking, or notes that it asks.
+-- Lets the request pass without asking, or notes that it asks; tells which.
 local function spend(headers, metadata, limits, charged, now)
   local account = account_of(limits .. charged)
   if account.left == 0 or now >= account.ends then
     local following = account.following
     if following == nil or now >= following.ends then
       account.left = 0
-      return ask(headers, metadata, account, now)
+      ask(headers, metadata, account, now)
+      return false
     end
     begin(account, following)
   end
   if account.left == account.renew_at then
     account.renew_at = -1
-    return ask(headers, metadata, account, now)
+    ask(headers, metadata, account, now)
+    return false
   end
   account.left, account.spent = account.left - 1, account.spent + 1
   headers:replace("x-mgw-leased", "1")
   note(metadata, {account = account, spent = account.terms, after = account.terms.units - account.left})
+  return true
 end
 
 -- The answer to a request that asked: a lease may have come with it.
@@ -71,7 +74,8 @@ local function take(headers, metadata, asked)
   end
 end
 
--- The request was refused before the limiter, and no service saw it. Its unit can be spent while the lease is in use; it stays told as spent.
+-- The request was refused before the limiter, and no service saw it. Its unit can be spent while the lease is in use; it
+-- stays told as spent.
 local function give_back(what)
   local account = what.account
   if account.terms == what.spent and account.left > 0 then account.left = account.left + 1 end

@@ -34,8 +34,9 @@ FIELDS: dict[str, object] = {
     "correlation_id": _sent_or_answered("X-CORRELATION-ID"),
     "user_id": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'subject' in metadata.filter_metadata['{AUTHZ}']"
     f" ? metadata.filter_metadata['{AUTHZ}']['subject']"
-    f" : '{AUTHZ}' in metadata.filter_metadata && 'caller' in metadata.filter_metadata['{AUTHZ}']"
-    " ? request.headers['x-user-id'] : 'anonymous')%",
+    # A header of this name is ours where the front door, or authz, named a tier.
+    f" : '{AUTHZ}' in metadata.filter_metadata && 'tier' in metadata.filter_metadata['{AUTHZ}']"
+    " && 'x-user-id' in request.headers ? request.headers['x-user-id'] : 'anonymous')%",
     "tier": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'tier' in metadata.filter_metadata['{AUTHZ}']"
     f" ? metadata.filter_metadata['{AUTHZ}']['tier'] : 'anonymous')%",
     "method": "%REQ(:METHOD)%",
@@ -46,7 +47,7 @@ FIELDS: dict[str, object] = {
     "route": "%ROUTE_NAME%",
     "service": "%METADATA(ROUTE:mgw:service)%",
     "error": "%RESP(X-GATEWAY-ERROR)%",
-    "ai_agent": "%DYNAMIC_METADATA(mgw:ai_agent)%",
+    "ai_agent": True,
     "rule": "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:rule)%",
     "shadow": "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:shadow)%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
@@ -62,6 +63,7 @@ LISTENER_METADATA = {"anonymous": "anonymous"}
 """Text that a format falls back on: it cannot hold any by itself."""
 
 _ONLY_TOLD_IN_FULL = ("query", "ai_agent", "error", "rule", "shadow")
+_AGENTS = ("x-ai-agent", "ai-agent-id")
 USUAL_FIELDS: dict[str, object] = {
     **{name: value for name, value in FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},
     "request_id": "%REQ(X-REQUEST-ID)%",
@@ -76,13 +78,20 @@ USUAL_FIELDS: dict[str, object] = {
 
 
 def access_logs() -> list[protos.accesslog.AccessLog]:
-    """One logger a level: a format cannot branch, but a logger has a filter."""
+    """One logger a level, and one more where an agent asks: a format cannot branch, but a logger has a filter."""
     served = compare_status(Comparison.LE, 399)
+    usual = _all_of([served, *map(_is_not, _MORE_TO_TELL), _shadow(False)])
+    levels = {
+        "INFO": _all_of([served, _any_of([*map(_is, _MORE_TO_TELL), _shadow(True)])]),
+        "WARN": _all_of([compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
+        "ERROR": compare_status(Comparison.GE, 500),
+    }
+    agents = [Header(name=name, present_match=True) for name in _AGENTS]
+    of_people = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
     return [
-        _logger("INFO", USUAL_FIELDS, _all_of([served, *map(_is_not, _MORE_TO_TELL), _shadow(False)])),
-        _logger("INFO", FIELDS, _all_of([served, _any_of([*map(_is, _MORE_TO_TELL), _shadow(True)])])),
-        _logger("WARN", FIELDS, _all_of([compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)])),
-        _logger("ERROR", FIELDS, compare_status(Comparison.GE, 500)),
+        _logger("INFO", USUAL_FIELDS, usual),
+        *(_logger(level, of_people, _all_of([when, *map(_is_not, agents)])) for level, when in levels.items()),
+        *(_logger(level, FIELDS, _all_of([when, _any_of([*map(_is, agents)])])) for level, when in levels.items()),
     ]
 
 
@@ -91,8 +100,7 @@ _MORE_TO_TELL = (
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="?")),
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="eyJ")),
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(prefix="/health")),
-    Header(name="x-ai-agent", present_match=True),
-    Header(name="ai-agent-id", present_match=True),
+    *(Header(name=name, present_match=True) for name in _AGENTS),
 )
 """Requests with a query, with what may be a token in the path, of the gateway itself, or of an agent."""
 

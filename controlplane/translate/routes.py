@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import ceiling, decisions, filters, identity, leases, quota, retries
+from controlplane.translate import answers, ceiling, decisions, filters, identity, leases, quota, retries
 from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
 
 RouteMatch = protos.route_components.RouteMatch
@@ -69,7 +69,8 @@ class Epochs(NamedTuple):
 
 def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
-    yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[_refused_by_front_door()]))
+    for wrong in (_refused_by_front_door(), answers.two_hosts()):
+        yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[wrong]))
     yield from _health_routes()
     services = {service.name: service for service in config.services}
     epochs = Epochs(decisions.epoch(config), leases.epoch(config))

@@ -239,7 +239,9 @@ def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str]
 
     assert [fields["level"] for fields in taking] == [level]
     is_usual = status < 400 and not headers and not shadow
-    assert set(taking[0]) == {"level", *(logs.USUAL_FIELDS if is_usual else logs.FIELDS)}
+    is_agents = bool(headers.keys() & {"x-ai-agent", "ai-agent-id"})
+    in_full = logs.FIELDS.keys() - (set() if is_agents else {"ai_agent"})
+    assert set(taking[0]) == {"level", *(logs.USUAL_FIELDS if is_usual else in_full)}
 
 
 @pytest.mark.parametrize("config", [default_config(), rich_config()], ids=["default", "rich"])

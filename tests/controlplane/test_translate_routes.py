@@ -139,9 +139,9 @@ def test_the_order_of_matching() -> None:
     """Refused paths first, then health, then the operator's routes with a 405 after each path, and 404 last."""
     names = [route.name for route in routes_of(rich_config())]
 
-    assert names[0] == BAD
-    assert names[1:4] == ["health-live", "health-ready", "health"]
-    assert names[7:10] == ["best", f"{NOT_ALLOWED} /books/best", "book-add"]
+    assert names[:2] == [BAD, BAD]
+    assert names[2:5] == ["health-live", "health-ready", "health"]
+    assert names[8:11] == ["best", f"{NOT_ALLOWED} /books/best", "book-add"]
     assert names[-1] == NOT_FOUND
 
 

@@ -54,13 +54,13 @@ class Worker:
 
 
 def test_a_busy_caller_soon_asks_seldom() -> None:
-    """A thousand requests a second need a question for every fiftieth: half of what passes in a lease's life."""
+    """A thousand requests a second need a question for every sixty or so: two thirds of what passes in a lease's life."""
     worker = Worker(Leases()).run(5_000)
     before = worker.asks
     worker.run(1_000)
 
     assert worker.asks - before <= 1_000 // 40
-    assert max(worker.sizes) == SPAN_US // 2 // 1_000
+    assert SPAN_US // 2 // 1_000 < max(worker.sizes) <= SPAN_US * 3 // 4 // 1_000
 
 
 def test_a_caller_who_asks_seldom_gets_none() -> None:
