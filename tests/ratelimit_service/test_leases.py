@@ -54,7 +54,7 @@ class Worker:
 
 
 def test_a_busy_caller_soon_asks_seldom() -> None:
-    """A thousand requests a second need a question for every sixty or so: two thirds of what passes in a lease's life."""
+    """A thousand requests a second need a question for some sixty: two thirds of what passes in a lease's life."""
     worker = Worker(Leases()).run(5_000)
     before = worker.asks
     worker.run(1_000)
