@@ -38,6 +38,7 @@ from envoy_api.envoy.extensions.filters.http.body_size_limit.v3 import body_size
 from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buffer_filter
 from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
 from envoy_api.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
+from envoy_api.envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault_filter
 from envoy_api.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
 from envoy_api.envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy_api.envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local_ratelimit
@@ -101,6 +102,7 @@ __all__ = [
     "endpoint_components",
     "ext_authz",
     "extension",
+    "fault_filter",
     "filter_state_value",
     "grpc_service",
     "hcm",

@@ -104,9 +104,11 @@ class Operations:
         match operation:
             case Reset():
                 done["reset"] = await self._reset(tag, rules, operation)
+                await _leases_end()
             case Grant():
                 _own(rules, operation.rule)
                 done["granted"] = await self._counters.operate(tag, operation.rule, "grant", operation.requests)
+                await _leases_end()
             case SetOverride():
                 await self._override(tag, _own(rules, operation.rule).name, operation)
                 await _leases_end()
@@ -141,7 +143,7 @@ class Operations:
 
 
 async def _leases_end() -> None:
-    """What Envoys hold was charged under other numbers and is not taken back; after this time it has ended.
+    """What Envoys hold was charged, or refused, before and is not taken back; after this time it has ended.
 
     Not by the store's clock: how long a lease lives is told as a length, and every part measures it alone.
     """

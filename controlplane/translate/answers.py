@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from controlplane import protos
-from controlplane.translate import ceiling
+from controlplane.translate import ceiling, leases
 
 Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
@@ -26,6 +26,7 @@ def local_replies(version: str) -> protos.hcm.LocalReplyConfig:
 
 def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     yield from _refusals()
+    yield _refused_again()
     yield from _health_without_control_plane(version)
     # Before the breaker's flags: a failure that the retry budget did not let be repeated carries UO as well.
     yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
@@ -42,6 +43,14 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     for status, becomes, code, message in _BY_STATUS:
         retry_after = "1" if becomes == 503 else None
         yield _error(_status(status), becomes, code, message, retry_after)
+
+
+def _refused_again() -> protos.hcm.ResponseMapper:
+    """A 429 that the front door repeats; it adds the headers that the service sent with the first one."""
+    seconds = f"%REQ({leases.REFUSED})%"
+    body = f'{{"error":{{"code":"RATE_LIMITED","message":"Too many requests","retry_after":{seconds}}}}}'
+    headers = {"x-gateway-error": "RATE_LIMITED", "retry-after": seconds}
+    return _answer(_header(leases.is_refused()), 429, body, headers)
 
 
 def _over_the_ceiling() -> protos.hcm.ResponseMapper:

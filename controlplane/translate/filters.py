@@ -21,6 +21,7 @@ Actions = protos.route_components.RateLimit.Action
 FRONT = "envoy.filters.http.lua"
 HEADERS = "envoy.filters.http.header_mutation"
 CORS = "envoy.filters.http.cors"
+REFUSALS = "envoy.filters.http.fault"
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 BODY_LIMIT = "envoy.filters.http.body_size_limit"
 BUFFER = "envoy.filters.http.buffer"
@@ -52,6 +53,8 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
         http_filter(CORS, protos.cors_filter.Cors()),
+        # After CORS, so that a browser can read the refusal.
+        *([http_filter(REFUSALS, leases.refuse())] if leases.are_used(config) else []),
         # Refuses a body that is too large: by its Content-Length at once, else at the byte that exceeds the limit. It
         # knows no routes, so it has the largest limit of all, and the buffer the route's own.
         http_filter(BODY_LIMIT, protos.body_size_limit.BodySizeLimit(max_request_bytes=protos.uint64(largest))),

@@ -164,6 +164,8 @@ function envoy_on_response(handle)
       else
         describe(headers, what.spent, what.after, now_seconds(handle))
       end
+    elseif what.refusal ~= nil then
+      describe_refusal(headers, what)
     elseif what.account ~= nil then
       take(headers, metadata, what)
     else

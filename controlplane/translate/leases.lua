@@ -1,10 +1,14 @@
 -- Leases: requests that the rate-limit service has charged ahead, spent here without asking it. A lease belongs to this
 -- worker, to one caller and tier, and to the numbers that held; it ends a moment after it was asked for. What is not
 -- covered asks, and says what became of the last lease, so that the service can size the next.
+--
+-- A refusal is kept in the same way: the service said how long a request would have to wait, and until then, or for
+-- REFUSED_SECONDS if that is sooner, the caller's requests are refused here.
 
 local LIMITER = "envoy.filters.http.ratelimit"
 local WORKER = string.match(tostring({}), "0x(%x+)") .. string.format("%x", os.time() % 65536)
 local MAX_LEASES = 20000
+local REFUSED_SECONDS = 0.1 -- an operator who gives something back waits as long before the answer
 
 -- By the route's limits and the caller, in two generations as in the decision cache. An account has what is spent of all
 -- leases, the one in use, and the next, which was asked for in time.
@@ -30,9 +34,23 @@ local function ask(headers, metadata, account, now)
   note(metadata, {account = account, asked = now})
 end
 
--- Lets the request pass without asking, or notes that it asks; tells which.
+local function refuse(headers, metadata, refusal, now)
+  local wait = math.max(1, math.ceil(refusal.passes - now))
+  headers:replace("x-mgw-refused", string.format("%d", wait))
+  metadata:set(LIMITER, "rule", refusal.rule)
+  note(metadata, {refusal = refusal, wait = wait})
+end
+
+-- Lets the request pass or refuses it without asking, or notes that it asks; tells which.
 local function spend(headers, metadata, limits, charged, now)
   local account = account_of(limits .. charged)
+  if account.refusal ~= nil then
+    if now < account.refusal.ends then
+      refuse(headers, metadata, account.refusal, now)
+      return true
+    end
+    account.refusal = nil
+  end
   if account.left == 0 or now >= account.ends then
     local following = account.following
     if following == nil or now >= following.ends then
@@ -53,9 +71,19 @@ local function spend(headers, metadata, limits, charged, now)
   return true
 end
 
--- The answer to a request that asked: a lease may have come with it.
+local function take_refusal(headers, said, asked)
+  local seconds = said.refused / 1000
+  asked.account.refusal = {
+    rule = said.rule, passes = asked.asked + seconds, ends = asked.asked + math.min(seconds, REFUSED_SECONDS),
+    limit = headers:get("x-ratelimit-limit"), reset = headers:get("x-ratelimit-reset"),
+    policy = headers:get("ratelimit-policy"), kind = string.match(headers:get("ratelimit") or "", '^"%a+"') or '"minute"',
+  }
+end
+
+-- The answer to a request that asked: a lease may have come with it, or a refusal that holds for a while.
 local function take(headers, metadata, asked)
   local said = metadata:get(LIMITER)
+  if said ~= nil and said.refused ~= nil then return take_refusal(headers, said, asked) end
   local text = said and said.lease
   if text == nil then return end
   local serial, units, cost, span = string.match(text, "^(%d+) (%d+) (%d+) (%d+)$")
@@ -81,13 +109,20 @@ local function give_back(what)
   if account.terms == what.spent and account.left > 0 then account.left = account.left + 1 end
 end
 
+local function tell(headers, terms, kind, remaining, wait)
+  headers:replace("x-ratelimit-limit", terms.limit)
+  headers:replace("x-ratelimit-remaining", string.format("%d", remaining))
+  headers:replace("x-ratelimit-reset", terms.reset)
+  headers:replace("ratelimit-policy", terms.policy)
+  headers:replace("ratelimit", string.format("%s;r=%d;t=%d", kind, remaining, wait))
+end
+
 -- What the service would have said.
 local function describe(headers, spent, after, now)
   local remaining = math.max(0, spent.remaining - after * spent.cost)
-  headers:replace("x-ratelimit-limit", spent.limit)
-  headers:replace("x-ratelimit-remaining", string.format("%d", remaining))
-  headers:replace("x-ratelimit-reset", spent.reset)
-  headers:replace("ratelimit-policy", spent.policy)
-  local wait = math.max(0, math.ceil(tonumber(spent.reset) - now))
-  headers:replace("ratelimit", string.format('"minute";r=%d;t=%d', remaining, wait))
+  tell(headers, spent, '"minute"', remaining, math.max(0, math.ceil(tonumber(spent.reset) - now)))
+end
+
+local function describe_refusal(headers, what)
+  tell(headers, what.refusal, what.refusal.kind, 0, what.wait)
 end

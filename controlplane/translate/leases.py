@@ -8,8 +8,9 @@ from controlplane.translate.policies import ratelimit_policy
 
 Actions = protos.route_components.RateLimit.Action
 
-LEASED, REPORT = "x-mgw-leased", "x-mgw-lease"
-"""Request headers of the front door: this request is covered; what became of the worker's last lease."""
+LEASED, REPORT, REFUSED = "x-mgw-leased", "x-mgw-lease", "x-mgw-refused"
+"""Request headers of the front door: the request is covered; what became of the worker's last lease; the request is
+refused, and would pass after so many seconds."""
 ASKED = ("asked", "yes")
 """The entry of every descriptor that is asked about. Without it a descriptor is dropped, and nobody is asked. Where
 there may be leases its value names them instead: a service that enforces other numbers grants none."""
@@ -44,6 +45,18 @@ def asked(name: str = ASKED[1]) -> protos.route_components.RateLimit.Action:
             headers=[protos.route_components.HeaderMatcher(name=LEASED, present_match=True)],
         )
     )
+
+
+def is_refused() -> protos.route_components.HeaderMatcher:
+    """What the front door refuses."""
+    return protos.route_components.HeaderMatcher(name=REFUSED, present_match=True)
+
+
+def refuse() -> protos.fault_filter.HTTPFault:
+    """Refuses what the front door marked, after CORS had its say; `answers` makes it the 429 that the service made."""
+    always = protos.percent.FractionalPercent(numerator=100)
+    abort = protos.fault_filter.FaultAbort(http_status=429, percentage=always)
+    return protos.fault_filter.HTTPFault(abort=abort, headers=[is_refused()])
 
 
 def report() -> protos.route_components.RateLimit.Action:

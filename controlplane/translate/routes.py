@@ -48,7 +48,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
         response_headers_to_remove=ANSWERED_BY_US,
-        request_headers_to_remove=[leases.LEASED, leases.REPORT] if leases.are_used(config) else [],
+        request_headers_to_remove=[leases.LEASED, leases.REPORT, leases.REFUSED] if leases.are_used(config) else [],
         validate_clusters=protos.boolean(False),
     )
 

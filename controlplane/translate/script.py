@@ -22,7 +22,7 @@ def script(config: GatewayConfig, keys: EnvoyKeys) -> str:
     if config.auth.verified_by == "envoy":
         parts += [_part("identify", identity.constants(config, keys), "identity.lua")]
     if leases.are_used(config):
-        parts += [_part("spend, take, describe, give_back", "", "leases.lua")]
+        parts += [_part("spend, take, describe, describe_refusal, give_back", "", "leases.lua")]
     return "".join([*parts, _text("front.lua")])
 
 

@@ -169,7 +169,7 @@ async def test_refusals_of_all_parts_look_alike(gateway: Any, bearer: Bearer) ->
     assert named.lower() in routes.ANSWERED_BY_US
     for mapper in answers.local_replies("").mappers:
         made = header_values(mapper.headers_to_add)
-        text = mapper.body_format_override.text_format_source.inline_string
+        text = re.sub(r":%[^%]*%", ":7", mapper.body_format_override.text_format_source.inline_string)
         if "error" in text:
             assert json.loads(text)["error"]["code"] == made[named.lower()]
 
@@ -177,13 +177,15 @@ async def test_refusals_of_all_parts_look_alike(gateway: Any, bearer: Bearer) ->
 async def test_the_ceiling_refuses_as_the_limiter_does(gateway: Any, bearer: Bearer) -> None:
     """A client cannot tell Envoy's own 429 from the service's."""
     _, body = (await refusals(gateway, bearer))["limited"]
-    (ours,) = [
-        json.loads(mapper.body_format_override.text_format_source.inline_string)
+    ours = [
+        json.loads(re.sub(r":%[^%]*%", ":7", mapper.body_format_override.text_format_source.inline_string))
         for mapper in answers.local_replies("").mappers
         if mapper.status_code.value == 429
     ]
 
-    assert ours["error"] | {"retry_after": 0} == body["error"] | {"retry_after": 0}
+    assert len(ours) == 2
+    for each in ours:
+        assert each["error"] | {"retry_after": 0} == body["error"] | {"retry_after": 0}
 
 
 def test_an_upstream_cannot_forge_the_limiters_headers() -> None:

@@ -8,7 +8,7 @@ import time
 import httpx2
 import pytest
 
-from tests.support.gateway import Gateway, bearer, client_address, eventually, token
+from tests.support.gateway import Gateway, bearer, client_address, eventually, token, unique
 from tests.support.wire import Answer
 
 PATH = "/api/v1/genres"
@@ -243,3 +243,85 @@ def test_a_429_reaches_no_upstream(gateway: Gateway) -> None:
 
     assert 429 in statuses
     assert gateway.hits()["discovery"] - before == statuses.count(200)
+
+
+def spend_all(gateway: Gateway, who: tuple[str, str]) -> Answer:
+    """The first refusal."""
+    for _ in range(100):
+        answer = gateway.ask(PATH, headers=[who])
+        if answer.status == 429:
+            return answer
+    raise AssertionError("a hundred requests passed")
+
+
+def refusals(gateway: Gateway) -> float:
+    """How many requests the service has refused."""
+    told = gateway.metrics("ratelimit").splitlines()
+    return sum(float(line.split()[-1]) for line in told if line.startswith("mgw_ratelimit_refusals_total{"))
+
+
+async def test_a_storm_of_refusals_is_answered_by_envoy(gateway: Gateway) -> None:
+    """Once refused, a caller is told so without asking until it would pass; every answer looks as the first one did."""
+    who = bearer(token(tier="free"))
+    await at_once(gateway, 25, [who])
+    before = refusals(gateway)
+
+    answers, seconds = await at_once(gateway, 400, [who])
+
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) >= 400 - 10 * (seconds + 1) - 1
+    assert refusals(gateway) - before < len(refused) / 2
+    for answer in refused:
+        body = answer.json()["error"]
+        assert body == {"code": "RATE_LIMITED", "message": "Too many requests", "retry_after": 1}
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["content-type"] == "application/json"
+        assert (answer.headers["x-ratelimit-limit"], answer.headers["x-ratelimit-remaining"]) == ("20", "0")
+        assert answer.headers["ratelimit"] == '"burst";r=0;t=1'
+        assert int(answer.headers["x-ratelimit-reset"]) - time.time() < 2
+        assert answer.headers["ratelimit-policy"].startswith('"burst";q=20;w=2')
+        assert answer.headers["x-request-id"]
+
+
+def test_a_repeated_refusal_is_logged_as_the_first(gateway: Gateway) -> None:
+    """With the caller, the tier, the route and the rule."""
+    who = token(caller := unique(), "free")
+    spend_all(gateway, bearer(who))
+    answers = [gateway.ask(PATH, headers=[bearer(who)]) for _ in range(5)]
+
+    lines = [gateway.log_line(answer.value("x-request-id") or "") for answer in answers if answer.status == 429]
+    assert lines
+    for line in lines:
+        assert (line["user_id"], line["tier"], line["level"]) == (caller, "free", "WARN")
+        assert (line["error"], line["rule"], line["status"]) == ("RATE_LIMITED", "tier/burst", 429)
+        assert (line["route"], line["service"]) == ("genres", "discovery")
+
+
+def test_refused_no_longer_than_needed(gateway: Gateway) -> None:
+    """The next token of ten a second passes when it is there: what Envoy keeps in mind ends in time."""
+    who = bearer(token(tier="free"))
+    spend_all(gateway, who)
+    began = time.monotonic()
+    passed = 0
+    while time.monotonic() < began + 3:
+        passed += gateway.ask(PATH, headers=[who]).status == 200
+
+    assert 26 <= passed <= 31
+
+
+def test_what_an_operator_gives_back_can_be_spent(gateway: Gateway) -> None:
+    """A reset is in force when it is answered, although Envoy had just been told to refuse."""
+    caller = unique()
+    who = bearer(token(caller, "free"))
+    spend_all(gateway, who)
+    assert gateway.ask(PATH, headers=[who]).status == 429
+
+    assert gateway.api("POST", f"/v1/callers/{caller}/reset").status_code == 200
+
+    assert {gateway.ask(PATH, headers=[who]).status for _ in range(15)} == {200}
+
+
+@pytest.mark.parametrize("name", ["X-Mgw-Refused", "x_mgw_refused"])
+def test_a_client_cannot_refuse_itself(gateway: Gateway, name: str) -> None:
+    """The header by which Envoy's parts tell each other is taken from clients."""
+    assert gateway.ask(PATH, headers=[(name, "5"), bearer(token(tier="free"))]).status == 200
