@@ -166,14 +166,19 @@ def decisions(gateway: Gateway, replicas: int = 1, mode: str = "") -> float:
 
 def the_tier(gateway: Gateway, caller: str, tier: str) -> Any:
     """The caller's own budget, as an operator sees it."""
-    told = gateway.api("GET", f"/v1/callers/{caller}/limits?tier={tier}")
-    assert told.status_code == 200, told.text
+    path = f"/v1/callers/{caller}/limits?tier={tier}"
+    # On a machine that is busy with the test itself, the store may be late for once.
+    told = eventually(lambda: (answer := gateway.api("GET", path)).status_code == 200 and answer, 5)
+    assert told, "the store does not answer"
     return next(rule for rule in told.json()["rules"] if rule["rule"] == "tier")
 
 
 def operate(gateway: Gateway, method: str, caller: str, verb: str, **body: Any) -> Any:
     headers = [("Content-Type", "application/json")]
-    told = gateway.api(method, f"/v1/callers/{caller}/{verb}", content=json.dumps(body), headers=headers)
+    path, content = f"/v1/callers/{caller}/{verb}", json.dumps(body)
+    told = gateway.api(method, path, content=content, headers=headers)
+    if told.status_code == 503:  # as above
+        told = gateway.api(method, path, content=content, headers=headers)
     assert told.status_code == 200, told.text
     return told.json()
 
@@ -421,14 +426,14 @@ def test_callers_on_one_connection_are_kept_apart(leasing: Gateway) -> None:
     of_free = request_of(bearer(token(free, "free")), PATH, same)
     with hammered(addresses(leasing), of_heavy), Connection(leasing.address) as connection:
         time.sleep(0.2)
-        connection.send((of_heavy + of_free) * 40)
-        answers = [connection.receive() for _ in range(80)]
+        # No refusal among them: after an answer of its own, Envoy reads no more of what was pipelined.
+        connection.send((of_heavy + of_free) * 20)
+        answers = [connection.receive() for _ in range(40)]
 
     limits = [answer.value("x-ratelimit-limit") if answer else None for answer in answers]
     assert set(limits[::2]) == {"60000"}
-    assert set(limits[1::2]) <= {"200", "20"}, "the minute's, or of a refusal the burst's"
-    assert 20 <= sum(answer is not None and answer.status == 200 for answer in answers[1::2]) <= 25
-    assert the_tier(leasing, free, "free")["used"] <= 25
+    assert set(limits[1::2]) == {"200"}
+    assert the_tier(leasing, free, "free")["used"] == 20
 
 
 KNOWN_BUT = [
