@@ -12,7 +12,7 @@ from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 
 from .answers import fixed_headers, moving_headers, refusal_body, refusal_headers
 from .descriptors import DOMAIN, Question, read_entries
-from .limiter import EXACT, Decision, Limiter
+from .limiter import EXACT, Decision, Limiter, may_lease
 from .limits import BURST, Verdict
 from .policy import Plan
 
@@ -74,7 +74,8 @@ class RateLimitServer:
         response = render(decision.verdict, len(request.descriptors))
         if decision.shadows:
             response.dynamic_metadata["shadow"] = ",".join(map(rule_name, decision.shadows))
-        if decision.mode == EXACT and not decision.verdict.allowed:  # until then every such request is refused
+        if not decision.verdict.allowed and decision.mode == EXACT and may_lease(questions, plan):
+            # Until then every such request is refused.
             response.dynamic_metadata["refused"] = (decision.verdict.reset_us - decision.verdict.now_us) // 1000
         if decision.lease is not None:
             response.dynamic_metadata["lease"] = str(decision.lease)

@@ -186,3 +186,25 @@ async def test_metrics(ask: Ask, metrics: Metrics) -> None:
     assert 'mgw_ratelimit_decisions_total{mode="exact",outcome="allowed",tier="free"} 20.0' in text
     assert 'mgw_ratelimit_refusals_total{counter="tier",rule="burst"} 1.0' in text
     assert "secret-name" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "report", "told"),
+    [("now/", "w.0.0", True), ("before/", "w.0.0", False), ("now/", None, False), ("yes", "w.0.0", False)],
+)
+async def test_how_long_a_refusal_holds(
+    ask: Ask, server: RateLimitServer, asked: str, report: str | None, told: bool
+) -> None:
+    """Told to an Envoy worker that goes by the same numbers, in whole milliseconds: never longer than it holds."""
+    server.plan = read_policy(POLICY | {"epoch": "now"})
+    request = a_request()
+    request.descriptors[0].entries.add(key="asked", value=asked)
+    if report is not None:
+        request.descriptors[0].entries.add(key="lease", value=report)
+    answers = [await ask(request) for _ in range(21)]
+
+    assert "refused" not in answers[0].dynamic_metadata
+    assert answers[20].overall_code == OVER_LIMIT
+    assert ("refused" in answers[20].dynamic_metadata) is told
+    if told:
+        assert answers[20].dynamic_metadata["refused"] == 100
