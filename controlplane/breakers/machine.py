@@ -97,8 +97,6 @@ class View:
     """Answers that were errors by their headers, and have not ended yet."""
     has_tried: bool = False
     """Whether it sent a trial since the breaker is half-open."""
-    tried: int = 0
-    """Trials that nothing is known of yet."""
     before: int = 0
     """Requests at the service from before the breaker opened: their ends are no answers to a trial."""
     quiet_reports: int = 0
@@ -130,9 +128,7 @@ class Breaker:
         view = self.views.get(node)
         if self.state == "closed" or view is None or not view.is_heard:
             return None
-        right = self.rights.get(node, 0)
-        # A right that is in use is not given twice: if the trial fails, the next caller is not let in before we hear.
-        return right if view.tried < right else 0
+        return self.rights.get(node, 0)
 
     @property
     def heard(self) -> tuple[str, ...]:
@@ -226,6 +222,8 @@ def _try(breaker: Breaker, node: str, count: Count, failed: int, at: float) -> B
     view = breaker.views[node]
     is_tried = view.has_tried or count.issued > 0
     if is_tried and count.successes:
+        # Its Envoy lets requests through, whatever its last gauge said: the next one that says so is news.
+        breaker = _with_view(breaker, node, replace(view, is_ejected=False))
         return _close(breaker, at, f"a trial went well, seen by {node}")
     if count.unconnected:
         return _open(breaker, at, f"a trial found no connection, seen by {node}")
@@ -233,8 +231,7 @@ def _try(breaker: Breaker, node: str, count: Count, failed: int, at: float) -> B
         return _with_view(breaker, node, replace(view, before=count.in_progress))
     if failed > view.before:
         return _open(breaker, at, f"a trial failed, seen by {node}")
-    tried = view.tried + count.issued if count.in_progress else 0  # who tried left without an answer
-    return _with_view(breaker, node, replace(view, has_tried=True, before=view.before - failed, tried=tried))
+    return _with_view(breaker, node, replace(view, has_tried=True, before=view.before - failed))
 
 
 def _ejection(breaker: Breaker, node: str, is_total: bool, at: float) -> Breaker:
@@ -315,9 +312,7 @@ def _open(breaker: Breaker, at: float, why: str) -> Breaker:
 
 
 def _half_open(breaker: Breaker, at: float) -> Breaker:
-    views = {
-        node: replace(view, has_tried=False, tried=0, before=view.in_progress) for node, view in breaker.views.items()
-    }
+    views = {node: replace(view, has_tried=False, before=view.in_progress) for node, view in breaker.views.items()}
     return replace(_become(breaker, "half_open", at, "the open time is over"), views=views, moved_at=at)
 
 

@@ -259,6 +259,18 @@ async def test_well_again_within_a_second_of_the_open_time(start: StartGateway) 
         await service.until("closed", 1)
 
 
+async def test_who_was_served_is_served_on(start: StartGateway) -> None:
+    """After the first good answer the next requests, one after another, pass too: nobody waits for the news of it."""
+    async with a_service_behind(start) as service:
+        for _ in range(3):
+            await service.opens()
+            await asyncio.sleep(OPEN_SECONDS)
+            service.upstream.status = 200
+            assert await until(lambda: _is_served(service), 3)
+            assert {await service.ask() for _ in range(50)} == {200}
+            await service.until("closed", 1)
+
+
 async def test_a_sick_service_is_hardly_asked(start: StartGateway) -> None:
     """Under a storm, a service that stays ill hears of a few requests each open time, and never more than K at once."""
     async with a_service_behind(start) as service:
