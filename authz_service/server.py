@@ -130,7 +130,11 @@ def _allow(verified: Verified) -> bytes:
     response = external_auth_pb2.CheckResponse()
     response.status.code = 0
     response.ok_response.headers.extend(
-        [_header("x-user-id", verified.subject), _header("x-user-tier", verified.tier)],
+        [
+            _header("x-user-id", verified.subject),
+            _header("x-user-tier", verified.tier),
+            _header("x-mgw-caller", f"{verified.tier} {verified.caller}"),  # for Envoy's own filters alone
+        ],
     )
     response.dynamic_metadata.update(
         {"subject": verified.subject, "tier": verified.tier, "caller": verified.caller},

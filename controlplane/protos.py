@@ -32,10 +32,13 @@ from envoy_api.envoy.config.ratelimit.v3 import rls_pb2 as rls_config
 from envoy_api.envoy.config.route.v3 import route_components_pb2 as route_components
 from envoy_api.envoy.config.route.v3 import route_pb2 as route
 from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream_logger
+from envoy_api.envoy.extensions.common.matching.v3 import extension_matcher_pb2 as extension_matcher
 from envoy_api.envoy.extensions.common.ratelimit.v3 import ratelimit_pb2 as local_ratelimit_descriptor
+from envoy_api.envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as skip_action
 from envoy_api.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as filter_state_value
 from envoy_api.envoy.extensions.filters.http.body_size_limit.v3 import body_size_limit_pb2 as body_size_limit
 from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buffer_filter
+from envoy_api.envoy.extensions.filters.http.composite.v3 import composite_pb2 as composite_filter
 from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
 from envoy_api.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy_api.envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault_filter
@@ -78,6 +81,8 @@ from envoy_api.envoy.type.v3 import token_bucket_pb2 as token_bucket
 from envoy_api.io.prometheus.client import metrics_pb2 as prometheus_metrics
 from envoy_api.xds.core.v3 import extension_pb2 as xds_extension
 from envoy_api.xds.type.matcher.v3 import matcher_pb2 as xds_matcher
+from envoy_api.xds.type.matcher.v3 import regex_pb2 as xds_regex_matcher
+from envoy_api.xds.type.matcher.v3 import string_pb2 as xds_string_matcher
 from envoy_api.xds.type.v3 import typed_struct_pb2 as typed_struct
 
 __all__ = [
@@ -91,6 +96,7 @@ __all__ = [
     "buffer_filter",
     "circuit_breaker",
     "cluster",
+    "composite_filter",
     "config_source",
     "connection_limit",
     "cors_filter",
@@ -102,6 +108,7 @@ __all__ = [
     "endpoint_components",
     "ext_authz",
     "extension",
+    "extension_matcher",
     "fault_filter",
     "filter_state_value",
     "grpc_service",
@@ -143,6 +150,7 @@ __all__ = [
     "rtds",
     "runtime_uint32",
     "set_filter_state",
+    "skip_action",
     "stream_logger",
     "string_matcher",
     "struct",
@@ -157,6 +165,8 @@ __all__ = [
     "value_matcher",
     "xds_extension",
     "xds_matcher",
+    "xds_regex_matcher",
+    "xds_string_matcher",
 ]
 
 Any = any_pb2.Any

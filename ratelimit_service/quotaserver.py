@@ -18,8 +18,6 @@ from .policy import Plan
 from .quota import FILL_SECONDS, TTL_SECONDS, Assignment, Bucket, Budget, Quotas, in_messages
 
 SERVICE = "envoy.service.rate_limit_quota.v3.RateLimitQuotaService"
-UNSAID = "-"
-"""What Envoy writes for a part of the bucket's id that it has no value for."""
 MAX_ACTIONS = 1_000
 """Assignments in one message."""
 TURN = 200
@@ -138,16 +136,11 @@ def now_us() -> int:
 
 
 def read_bucket(bucket: Bucket) -> Question:
-    """Who spends, and from what: a caller has a `/`, a client's address has none."""
-    said = {key: value for key, value in bucket if value and value != UNSAID}
-    caller = said.get("caller", NOBODY)
-    is_known = "/" in caller
+    """Who spends, and from what: a verified caller in a tier, or else a client's address."""
+    said = dict(bucket)
+    tier, _, caller = said.get("caller", f"{ANONYMOUS} {NOBODY}").partition(" ")
     return Question(
-        route=said.get("counter", ""),
-        tier=said.get("tier", ANONYMOUS),
-        caller=caller if is_known else NOBODY,
-        remote_address="" if is_known else caller,
-        hits=1,
+        route=said.get("counter", ""), tier=tier, caller=caller, remote_address=said.get("address", ""), hits=1
     )
 
 

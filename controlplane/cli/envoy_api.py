@@ -28,6 +28,8 @@ ROOTS = (
     "envoy/extensions/access_loggers/grpc/v3/als.proto",
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
     "envoy/extensions/clusters/aggregate/v3/cluster.proto",
+    "envoy/extensions/common/matching/v3/extension_matcher.proto",
+    "envoy/extensions/filters/common/matcher/action/v3/skip_action.proto",
     "envoy/extensions/filters/http/body_size_limit/v3/body_size_limit.proto",
     "envoy/extensions/filters/http/buffer/v3/buffer.proto",
     "envoy/extensions/filters/http/composite/v3/composite.proto",

@@ -1,5 +1,6 @@
--- The caller of a request, where it is known in Envoy. ext_authz is skipped for a request whose metadata has a tier.
--- API_KEY_HEADER is written before this text by translate/script.py.
+-- What both scripts say of a request's caller. It stands in request headers, which no client can send and no upstream
+-- gets: Envoy's filters read them for a fraction of what dynamic metadata costs. IN_QUOTAS is written before this text
+-- by translate/script.py.
 
 local AUTHZ = "envoy.filters.http.ext_authz"
 
@@ -7,50 +8,44 @@ local function now_seconds(handle)
   return tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
 end
 
+-- A route's settings: lines of NAME=VALUE, read once a worker, because each look into metadata costs. Changed routes
+-- have other texts, so old ones are thrown away together when there are too many.
+local MAX_SETTINGS = 10000
+local read, texts = {}, 0
+
+local function settings_of(handle)
+  local text = handle:metadata():get("settings")
+  if text == nil then return nil end
+  local settings = read[text]
+  if settings ~= nil then return settings end
+  settings = {}
+  for name, value in string.gmatch(text, "([^=\n]+)=([^\n]*)") do settings[name] = value end
+  if texts == MAX_SETTINGS then read, texts = {}, 0 end
+  read[text], texts = settings, texts + 1
+  return settings
+end
+
 -- Who calls, until when that may be taken for granted.
 local function caller(subject, tier, name, ends)
-  return {subject = subject, tier = tier, caller = name, ends = ends, charged = "\0" .. tier .. "\0" .. name}
+  return {
+    subject = subject, tier = tier, caller = name, ends = ends,
+    charged = "\0" .. tier .. "\0" .. name, bucket = tier .. " " .. name,
+  }
 end
 
-local function settle(headers, metadata, who)
+-- authz is not asked about a request that says `settled`.
+local function settle(headers, who)
   headers:replace("x-user-id", who.subject)
   headers:replace("x-user-tier", who.tier)
-  metadata:set(AUTHZ, "tier", who.tier)
+  headers:replace("x-mgw-identity", "settled")
 end
 
--- Whom to charge; of use only where somebody is asked, and every word to metadata costs.
-local function charge_to(metadata, who)
-  metadata:set(AUTHZ, "caller", who.caller)
-end
-
--- What has to be known of a request when its answer comes back. Envoy keeps nothing of a request for its answer but
--- metadata, which is dear to read, so that it is looked at only while something is noted. An id of ours, not the
--- request's: a client could choose that one, and have another's answer taken for its own.
-local noted, notes, last_note = {}, 0, 0
--- Requests whose answer never came back leave theirs behind. In two generations, so that those under way keep theirs.
-local earlier, earlier_notes = {}, 0
-local MAX_NOTES = 10000
-
-local function note(metadata, what)
-  if notes >= MAX_NOTES then earlier, earlier_notes, noted, notes = noted, notes, {}, 0 end
-  last_note = last_note + 1
-  noted[last_note], notes = what, notes + 1
-  metadata:set("mgw", "note", last_note)
-end
-
-local function noted_of(metadata)
-  local own = metadata:get("mgw")
-  local id = own and own.note
-  local what = id and noted[id]
-  if what then
-    noted[id], notes = nil, notes - 1
-  elseif id then
-    what = earlier[id]
-    if what then earlier[id], earlier_notes = nil, earlier_notes - 1 end
+-- Whom to charge, where a limit is looked up. The rate-limit filter has no default for a header, so it reads metadata.
+local function charge_to(headers, metadata, who)
+  if IN_QUOTAS then
+    headers:replace("x-mgw-caller", who.bucket)
+  else
+    metadata:set(AUTHZ, "tier", who.tier)
+    metadata:set(AUTHZ, "caller", who.caller)
   end
-  return what
-end
-
-local function is_noted()
-  return notes + earlier_notes > 0
 end

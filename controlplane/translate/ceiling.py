@@ -44,37 +44,60 @@ def policy(limits: Limits) -> protos.Any:
             filter_enforced=always,
             always_consume_default_token_bucket=protos.boolean(False),
             descriptors=list(_descriptors(limits)),
-            rate_limits=[
-                protos.route_components.RateLimit(actions=[leases.asked(), _decided(), _tier(), _caller()]),
-                protos.route_components.RateLimit(actions=[leases.asked(), _decided(), _tier(), _address(limits)]),
-            ],
+            rate_limits=[protos.route_components.RateLimit(actions=actions) for actions in _questions(limits)],
             max_dynamic_descriptors=protos.uint32(MAX_CALLERS),
         )
     )
 
 
+def _questions(limits: Limits) -> Iterator[list[Actions]]:
+    """What is asked of a verified caller, and of an anonymous one: the actions of the one are nothing for the other.
+
+    Limits in Envoy: what the front door or authz said of the caller in headers. Limits in the service: what was said in
+    metadata, and only of requests that the service should have decided and did not.
+    """
+    if limits.enforced_by == "envoy":
+        yield [_header("x-user-tier", "tier"), _header("x-mgw-caller", "caller")]
+        yield [_without("x-mgw-caller", "tier", "anonymous"), _address(limits)]
+    else:
+        yield [leases.asked(), _decided(), _tier(), _caller()]
+        yield [leases.asked(), _decided(), _tier(), _address(limits)]
+
+
 def _descriptors(limits: Limits) -> Iterator[protos.local_ratelimit_descriptor.LocalRateLimitDescriptor]:
     """A bucket for each value of the last entry, which is left open."""
+    undecided = [Entry(key=leases.ASKED[0], value=leases.ASKED[1]), Entry(key="decided", value="no")]
+    first = [] if limits.enforced_by == "envoy" else undecided
     for name, limit in sorted(limits.tiers.items()):
-        yield _descriptor(limit, name, "caller")
-    yield _descriptor(limits.tiers["anonymous"], "anonymous", "remote_address")
+        yield _descriptor(limit, [*first, Entry(key="tier", value=name), Entry(key="caller")])
+    anonymous = [*first, Entry(key="tier", value="anonymous"), Entry(key="remote_address")]
+    yield _descriptor(limits.tiers["anonymous"], anonymous)
 
 
-def _descriptor(limit: Limit, tier: str, last: str) -> protos.local_ratelimit_descriptor.LocalRateLimitDescriptor:
+def _descriptor(limit: Limit, entries: list[Entry]) -> protos.local_ratelimit_descriptor.LocalRateLimitDescriptor:
     return protos.local_ratelimit_descriptor.LocalRateLimitDescriptor(
-        entries=[
-            Entry(key=leases.ASKED[0], value=leases.ASKED[1]),
-            Entry(key="decided", value="no"),
-            Entry(key="tier", value=tier),
-            Entry(key=last),
-        ],
-        token_bucket=_bucket(limit.burst, limit.rps),
+        entries=entries, token_bucket=_bucket(limit.burst, limit.rps)
     )
 
 
 def _bucket(most: int, a_second: int) -> protos.token_bucket.TokenBucket:
     return protos.token_bucket.TokenBucket(
         max_tokens=most, tokens_per_fill=protos.uint32(a_second), fill_interval=protos.duration(1)
+    )
+
+
+def _header(name: str, key: str) -> Actions:
+    """Drops the descriptor where the header is not there."""
+    return Actions(request_headers=Actions.RequestHeaders(header_name=name, descriptor_key=key))
+
+
+def _without(name: str, key: str, value: str) -> Actions:
+    """Drops the descriptor where the header is there."""
+    there = protos.route_components.HeaderMatcher(name=name, present_match=True)
+    return Actions(
+        header_value_match=Actions.HeaderValueMatch(
+            descriptor_key=key, descriptor_value=value, expect_match=protos.boolean(False), headers=[there]
+        )
     )
 
 

@@ -21,7 +21,7 @@ def epoch(config: GatewayConfig) -> str:
     return str(authz_policy(config)["epoch"])
 
 
-def route_settings(config: GatewayConfig, context: Mapping[str, str], of_policy: str) -> dict[str, object]:
+def route_settings(config: GatewayConfig, context: Mapping[str, str], of_policy: str) -> dict[str, str]:
     """What the script needs of a route: routes that ask the same of a caller share their entries."""
     if not config.auth.decision_cache.enabled:
         return {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from google.protobuf.message import Message
 
 from controlplane import protos
 from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
-from controlplane.translate import ceiling, identity, leases, quota, script
+from controlplane.translate import ceiling, conditional, identity, leases, quota, script
 from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 
@@ -19,6 +19,7 @@ HeaderValueOption = protos.base.HeaderValueOption
 Actions = protos.route_components.RateLimit.Action
 
 FRONT = "envoy.filters.http.lua"
+VERIFIER = "mgw.verifier"
 HEADERS = "envoy.filters.http.header_mutation"
 CORS = "envoy.filters.http.cors"
 REFUSALS = "envoy.filters.http.fault"
@@ -33,6 +34,11 @@ AUTHZ_TIMEOUT_SECONDS = 0.2
 """With the connect time-out this keeps the refusal of a dead authz service under 250 ms."""
 RATELIMIT_TIMEOUT_SECONDS = 0.1
 
+IDENTITY, SETTLED, UNVERIFIED = "x-mgw-identity", "settled", "unverified"
+"""The front door's word on the caller: authz is not asked; or there is a token that Envoy may be able to verify."""
+INTERNAL_HEADERS = (IDENTITY, "x-mgw-caller", "x-mgw-counter", leases.LEASED, leases.REPORT, leases.REFUSED)
+"""Request headers for the chain alone, which go before the upstream. `early_mutations` takes a client's own away."""
+
 EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
 
 RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
@@ -46,9 +52,11 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
     """The chain. A request goes down this list, its answer comes back up it."""
     default = config.listener.max_request_bytes
     largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
-    chain = [
+    return [
         # Gives every request one path and valid ids, so that all below speak of the same request.
-        http_filter(FRONT, _front_door(script.script(config, keys))),
+        http_filter(FRONT, _script(script.front_door(config))),
+        # Nobody is refused here: whoever is not verified goes on to authz.
+        *_verifier(config, keys),
         # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
@@ -62,14 +70,20 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         # authz: behind a filter that waits for an answer it would be handed the whole body unchecked.
         http_filter(BUFFER, protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(default))),
         # Before the limiter: who it is decides what the limit is.
-        http_filter(EXT_AUTHZ, _ext_authz(config.auth)),
+        conditional.unless(IDENTITY, SETTLED, EXT_AUTHZ, _ext_authz(config.auth)),
         # After authz, whose metadata says whom to charge.
         *_limiter(config),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
-    verifier = identity.jwt_authn(config, keys) if config.auth.verified_by == "envoy" else None
-    # Before the front door, which takes over what it verified. It refuses nobody by itself.
-    return [http_filter(identity.JWT_AUTHN, verifier), *chain] if verifier else chain
+
+
+def _verifier(config: GatewayConfig, keys: EnvoyKeys) -> Iterator[protos.hcm.HttpFilter]:
+    """Envoy's own verifier, for callers whom the front door did not know, and what is made of its word."""
+    verifier = identity.jwt_authn(config, keys) if identity.is_used(config) else None
+    if verifier is None:
+        return
+    yield conditional.only_where(IDENTITY, UNVERIFIED, identity.JWT_AUTHN, verifier)
+    yield conditional.only_where(IDENTITY, UNVERIFIED, VERIFIER, _script(script.verifier(config, keys)))
 
 
 def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
@@ -77,13 +91,9 @@ def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
     over = http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle())
     if config.limits.enforced_by == "ratelimit_service":
         # The ceiling comes after the service, for what it did not answer.
-        return [http_filter(RATE_LIMIT, _rate_limit()), over]
+        return [conditional.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit()), over]
     # The ceiling comes before the quotas: what it refuses is not taken from them.
-    return [
-        over,
-        http_filter(quota.FILTER_STATE, quota.bucket_facts(config)),
-        http_filter(quota.RATE_LIMIT_QUOTA, quota.rate_limit_quota()),
-    ]
+    return [over, http_filter(quota.RATE_LIMIT_QUOTA, quota.rate_limit_quota(config))]
 
 
 def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
@@ -91,10 +101,10 @@ def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
     return HttpFilter(name=name, typed_config=protos.any_of(message))
 
 
-def _front_door(source: str) -> Message:
+def _script(source: str) -> Message:
     return protos.lua_filter.Lua(
         default_source_code=protos.base.DataSource(inline_string=source),
-        # The script says itself when the path changed; matching every request twice would cost for nothing.
+        # A script says itself when the path changed; matching every request twice would cost for nothing.
         clear_route_cache=protos.boolean(False),
     )
 
@@ -137,7 +147,11 @@ def _headers(security: SecurityHeaders) -> Message:
         answer += [_set(name, value, only_if_absent=True) for name, value in _security_headers(security).items()]
     return protos.header_mutation.HeaderMutation(
         mutations=protos.header_mutation.Mutations(
-            request_mutations=[HeaderMutation(append=appended), HeaderMutation(remove="x-envoy-external-address")],
+            request_mutations=[
+                HeaderMutation(append=appended),
+                HeaderMutation(remove="x-envoy-external-address"),
+                _set("x-correlation-id", "%REQ(X-REQUEST-ID)%", only_if_absent=True),
+            ],
             response_mutations=answer,
         )
     )
@@ -180,7 +194,7 @@ def _grpc(cluster: str, timeout_seconds: float) -> protos.grpc_service.GrpcServi
 def _ext_authz(auth: Auth) -> Message:
     """Fail closed, with 503: a client takes 403 as final. Only the headers that carry credentials are sent."""
     credentials = ("authorization", auth.api_key_header)
-    result = protos.ext_authz.ExtAuthz(
+    return protos.ext_authz.ExtAuthz(
         grpc_service=_grpc(AUTHZ_CLUSTER, AUTHZ_TIMEOUT_SECONDS),
         transport_api_version=protos.config_source.ApiVersion.V3,
         failure_mode_allow=False,
@@ -189,9 +203,6 @@ def _ext_authz(auth: Auth) -> Message:
             patterns=[protos.string_matcher.StringMatcher(exact=name) for name in credentials]
         ),
     )
-    if auth.verified_by == "envoy" or auth.decision_cache.enabled:
-        result.filter_enabled_metadata.CopyFrom(identity.unless_identified())
-    return result
 
 
 def authz_policy(context: Mapping[str, str]) -> protos.Any:

@@ -84,10 +84,8 @@ function envoy_on_request(handle)
     headers:remove("x-mgw-client-request-id")
     if valid_id(id) then headers:replace("x-request-id", id) end
   end
-  local correlation = headers:get("x-correlation-id")
-  if correlation == nil or not valid_id(correlation) then
-    headers:replace("x-correlation-id", headers:get("x-request-id"))
-  end
+  local correlation = headers:get("x-correlation-id") -- the filter of headers puts the request's id where there is none
+  if correlation ~= nil and not valid_id(correlation) then headers:remove("x-correlation-id") end
 
   local path = headers:get(":path")
   if path == nil then -- CONNECT, which has no body's end either: all below would wait for it
@@ -113,41 +111,46 @@ function envoy_on_request(handle)
   known(handle, headers)
 end
 
--- A request without credentials, where none are asked for, is anonymous whoever decides. Its lease is its address's.
-local function nobody(handle, headers, settings, metadata)
-  if not settings:get("anonymous") then return end
-  if identify then metadata:set(AUTHZ, "tier", "anonymous") end
-  local limits = spend and settings:get("limits")
-  if not limits or headers:get(":method") == "OPTIONS" then return end
-  local address = match(handle:streamInfo():downstreamRemoteAddress(), "^(.*):%d+$")
-  if address ~= nil then spend(headers, metadata, limits, "\0anonymous\0" .. address, now_seconds(handle)) end
+-- What may be a preflight is answered before the limiter, and costs nothing.
+local function is_covered(headers, metadata, limits, charged, now)
+  return headers:get(":method") ~= "OPTIONS" and spend(headers, metadata, limits, charged, now)
 end
 
--- Sets the caller where this worker knows it, and then spends from its lease. What is not known here, authz is asked.
+-- A request without credentials, where none are asked for, is anonymous whoever decides. Its lease is its address's.
+local function nobody(handle, headers, settings)
+  if not settings.anonymous then return end
+  if VERIFIED_HERE then headers:replace("x-mgw-identity", "settled") end
+  if not (spend and settings.limits) then return end
+  local stream = handle:streamInfo()
+  local address = match(stream:downstreamRemoteAddress(), "^(.*):%d+$")
+  if address == nil then return end
+  is_covered(headers, stream:dynamicMetadata(), settings.limits, "\0anonymous\0" .. address, now_seconds(handle))
+end
+
+local function somebody(handle, headers, settings, who, now)
+  settle(headers, who)
+  if IN_QUOTAS then return charge_to(headers, nil, who) end
+  local metadata = handle:streamInfo():dynamicMetadata()
+  if spend and settings.limits and is_covered(headers, metadata, settings.limits, who.charged, now) then return end
+  charge_to(headers, metadata, who)
+end
+
+-- Sets the caller where this worker knows it, and then spends from its lease. What is not known here is verified by
+-- Envoy, if it has the keys, or else authz is asked.
 function known(handle, headers)
-  local settings = handle:metadata()
-  if settings:get("auth") == nil or headers:get(API_KEY_HEADER) ~= nil then return end
-  local authorization, metadata = headers:get("authorization"), handle:streamInfo():dynamicMetadata()
-  if authorization == nil then return nobody(handle, headers, settings, metadata) end
-  local now = now_seconds(handle)
-  local policy = settings:get("policy")
-  local who = recall and recall(policy, authorization, now)
-  if who == nil and identify then
-    who = identify(settings, metadata, authorization, now)
-    if who ~= nil and keep then
-      who.ends = math.min(who.ends, now + CACHE_SECONDS)
-      keep(policy, authorization, who)
-    end
-  end
-  if who ~= nil then
-    settle(headers, metadata, who)
-    local limits = settings:get("limits")
-    -- What may be a preflight is answered before the limiter, and costs nothing.
-    if limits == nil or headers:get(":method") == "OPTIONS" or not spend(headers, metadata, limits, who.charged, now) then
-      charge_to(metadata, who)
-    end
-  elseif recall then
-    note(metadata, {policy = policy, authorization = authorization, epoch = settings:get("epoch")})
+  local settings = settings_of(handle)
+  if settings == nil then return end
+  if settings.counter ~= nil then headers:replace("x-mgw-counter", settings.counter) end
+  if settings.auth == nil or headers:get(API_KEY_HEADER) ~= nil then return end
+  local authorization = headers:get("authorization")
+  if authorization == nil then return nobody(handle, headers, settings) end
+  local now = recall and now_seconds(handle)
+  local who = recall and recall(settings.policy, authorization, now)
+  if who then return somebody(handle, headers, settings, who, now) end
+  if VERIFIED_HERE then headers:replace("x-mgw-identity", "unverified") end
+  if recall then
+    local asked = {policy = settings.policy, authorization = authorization, epoch = settings.epoch}
+    note(handle:streamInfo():dynamicMetadata(), asked)
   end
 end
 

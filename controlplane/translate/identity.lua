@@ -125,7 +125,7 @@ end
 local MAX_READ, MAX_REMEMBERED = 512, 2048
 local young, old, remembered = {}, {}, 0
 
-local function read(segment)
+local function object_of(segment)
   local known = young[segment]
   if known ~= nil then return known end
   known = old[segment]
@@ -193,11 +193,11 @@ end
 -- Whether the claims make a caller whom this provider may vouch for, on this route.
 local function caller_of(claims, provider, settings, now)
   if claims.iss ~= nil and type(claims.iss) ~= "string" or provider.issuer ~= nil and claims.iss ~= provider.issuer
-    or claims.jti ~= nil and (type(claims.jti) ~= "string" or settings:get("revoked_ids"))
+    or claims.jti ~= nil and (type(claims.jti) ~= "string" or settings.revoked_ids)
     or not is_in_time(claims, provider.leeway, now) or not is_for_us(claims.aud, provider.audiences) then
     return nil
   end
-  local revoked, providers, tiers = settings:get("revoked"), settings:get("providers"), settings:get("tiers")
+  local revoked, providers, tiers = settings.revoked, settings.providers, settings.tiers
   if revoked ~= nil and holds(revoked, provider.name) or providers ~= nil and not holds(providers, provider.name) then
     return nil
   end
@@ -220,10 +220,10 @@ end
 -- Who the token's caller is; nil where authz has to say.
 local function identify(settings, metadata, authorization, now)
   local provider = verified_by(metadata)
-  if provider == nil or settings:get("ask") or #authorization > MAX_TOKEN + 7 then return nil end
+  if provider == nil or settings.ask or #authorization > MAX_TOKEN + 7 then return nil end
   local head, body, signature = match(authorization, "^Bearer ([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")
   if head == nil or not (canonical(head) and canonical(body) and canonical(signature)) then return nil end
-  local header, claims = read(head), read(body)
+  local header, claims = object_of(head), object_of(body)
   if not header or not claims or not is_plain_header(header, provider) then return nil end
   local subject, tier = caller_of(claims, provider, settings, now)
   if subject == nil then return nil end

@@ -44,6 +44,11 @@ def variable(provider: str) -> str:
     return f"MGW_JWKS_{provider.upper().replace('-', '_')}"
 
 
+def is_used(config: GatewayConfig) -> bool:
+    """Whether Envoy verifies tokens, where it has the keys."""
+    return config.auth.verified_by == "envoy"
+
+
 def jwt_authn(config: GatewayConfig, keys: EnvoyKeys) -> Message | None:
     """The filter, or None where Envoy has no provider's keys."""
     providers = {provider.name: _provider(provider, source) for provider, source in _sources(config, keys)}
@@ -152,14 +157,16 @@ def _lua_set(texts: Iterable[str]) -> str:
     return "{" + ", ".join(f"[{quoted(text)}] = true" for text in sorted(set(texts))) + "}"
 
 
-def route_settings(route: Route, config: GatewayConfig) -> dict[str, object]:
+def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
     """What identity.lua is told of a route: by route, not by script, so that a change moves no listener."""
+    if not is_used(config):
+        return {}
     revocations = config.auth.revocations
-    settings: dict[str, object] = {}
+    settings = {}
     if route.scopes or route.claims:
-        settings["ask"] = True  # only authz knows
+        settings["ask"] = "yes"  # only authz knows
     if revocations.jti:
-        settings["revoked_ids"] = True
+        settings["revoked_ids"] = "yes"
     if revocations.subjects:
         settings["revoked"] = _listed({revoked.provider for revoked in revocations.subjects})
     if route.tiers:
@@ -172,13 +179,3 @@ def route_settings(route: Route, config: GatewayConfig) -> dict[str, object]:
 def _listed(names: Iterable[str]) -> str:
     """With a comma on both sides of every name, to be found by."""
     return "," + ",".join(sorted(set(names))) + ","
-
-
-def unless_identified() -> protos.metadata_matcher.MetadataMatcher:
-    """ext_authz is asked for every request whose caller the front door did not settle: it gives each a tier."""
-    return protos.metadata_matcher.MetadataMatcher(
-        filter="envoy.filters.http.ext_authz",
-        path=[protos.metadata_matcher.MetadataMatcher.PathSegment(key="tier")],
-        value=protos.value_matcher.ValueMatcher(present_match=True),
-        invert=True,
-    )

@@ -11,6 +11,7 @@ Actions = protos.route_components.RateLimit.Action
 LEASED, REPORT, REFUSED = "x-mgw-leased", "x-mgw-lease", "x-mgw-refused"
 """Request headers of the front door: the request is covered; what became of the worker's last lease; the request is
 refused, and would pass after so many seconds."""
+COVERED = "1"
 ASKED = ("asked", "yes")
 """The entry of every descriptor that is asked about. Without it a descriptor is dropped, and nobody is asked. Where
 there may be leases its value names them instead: a service that enforces other numbers grants none."""

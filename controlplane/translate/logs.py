@@ -13,8 +13,7 @@ from controlplane.translate.answers import compare_status
 
 Comparison = protos.accesslog.ComparisonFilter
 Filter = protos.accesslog.AccessLogFilter
-
-AUTHZ = "envoy.filters.http.ext_authz"
+Header = protos.route_components.HeaderMatcher
 
 
 def _first_of(*operators: tuple[str, str]) -> str:
@@ -28,17 +27,18 @@ def _sent_or_answered(header: str) -> str:
     return _first_of(("REQ", header), ("RESP", header))
 
 
+def _of_verified(header: str) -> str:
+    """The header of a verified caller. It is ours on a request that was routed: one too malformed for that, whose
+    reserved headers may still be the client's own, has no route."""
+    return f"%CEL(has(xds.route_name) && '{header}' in request.headers ? request.headers['{header}'] : 'anonymous')%"
+
+
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": _sent_or_answered("X-REQUEST-ID"),
     "correlation_id": _sent_or_answered("X-CORRELATION-ID"),
-    "user_id": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'subject' in metadata.filter_metadata['{AUTHZ}']"
-    f" ? metadata.filter_metadata['{AUTHZ}']['subject']"
-    # A header of this name is ours where the front door, or authz, named a tier.
-    f" : '{AUTHZ}' in metadata.filter_metadata && 'tier' in metadata.filter_metadata['{AUTHZ}']"
-    " && 'x-user-id' in request.headers ? request.headers['x-user-id'] : 'anonymous')%",
-    "tier": f"%CEL('{AUTHZ}' in metadata.filter_metadata && 'tier' in metadata.filter_metadata['{AUTHZ}']"
-    f" ? metadata.filter_metadata['{AUTHZ}']['tier'] : 'anonymous')%",
+    "user_id": _of_verified("x-user-id"),
+    "tier": _of_verified("x-user-tier"),
     "method": "%REQ(:METHOD)%",
     "path": _first_of(("DYNAMIC_METADATA", "mgw:path"), ("PATH", "NQ:PATH")),
     "query": "%DYNAMIC_METADATA(mgw:query)%",
@@ -63,7 +63,15 @@ LISTENER_METADATA = {"anonymous": "anonymous"}
 """Text that a format falls back on: it cannot hold any by itself."""
 
 _ONLY_TOLD_IN_FULL = ("query", "ai_agent", "error", "rule", "shadow")
-_AGENTS = ("x-ai-agent", "ai-agent-id")
+_AGENTS = tuple(Header(name=name, present_match=True) for name in ("x-ai-agent", "ai-agent-id"))
+_MORE_TO_TELL = (
+    Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="?")),
+    Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="eyJ")),
+    Header(name=":path", string_match=protos.string_matcher.StringMatcher(prefix="/health")),
+    *_AGENTS,
+)
+"""Requests with a query, with what may be a token in the path, of the gateway itself, or of an agent."""
+
 USUAL_FIELDS: dict[str, object] = {
     **{name: value for name, value in FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},
     "request_id": "%REQ(X-REQUEST-ID)%",
@@ -86,23 +94,12 @@ def access_logs() -> list[protos.accesslog.AccessLog]:
         "WARN": _all_of([compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
         "ERROR": compare_status(Comparison.GE, 500),
     }
-    agents = [Header(name=name, present_match=True) for name in _AGENTS]
     of_people = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
     return [
         _logger("INFO", USUAL_FIELDS, usual),
-        *(_logger(level, of_people, _all_of([when, *map(_is_not, agents)])) for level, when in levels.items()),
-        *(_logger(level, FIELDS, _all_of([when, _any_of([*map(_is, agents)])])) for level, when in levels.items()),
+        *(_logger(level, of_people, _all_of([when, *map(_is_not, _AGENTS)])) for level, when in levels.items()),
+        *(_logger(level, FIELDS, _all_of([when, _any_of([*map(_is, _AGENTS)])])) for level, when in levels.items()),
     ]
-
-
-Header = protos.route_components.HeaderMatcher
-_MORE_TO_TELL = (
-    Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="?")),
-    Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="eyJ")),
-    Header(name=":path", string_match=protos.string_matcher.StringMatcher(prefix="/health")),
-    *(Header(name=name, present_match=True) for name in _AGENTS),
-)
-"""Requests with a query, with what may be a token in the path, of the gateway itself, or of an agent."""
 
 
 def _is(header: protos.route_components.HeaderMatcher) -> Filter:

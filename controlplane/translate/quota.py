@@ -1,21 +1,22 @@
 """`limits.enforced_by: envoy`: each Envoy spends from quotas that the rate-limit service hands out beforehand.
 
 The filter's settings name no tier and no number, so that a changed table moves no listener: a bucket is identified by
-what authz said of the caller, and the service (envoy.service.rate_limit_quota.v3, RLQS) looks its limit up. The ceiling
-stands before the filter and holds the burst rule in each Envoy: for the milliseconds until a new bucket has its first
-assignment, and for as long as the service is away.
+what the front door or authz said of the caller in request headers, the cheapest thing to read, and the service
+(envoy.service.rate_limit_quota.v3, RLQS) looks its limit up. The ceiling stands before the filter and holds the burst
+rule in each Envoy: for the milliseconds until a new bucket has its first assignment, and for as long as the service is
+away.
 
 What Envoy 1.40 decides for us, each tried:
 - `no_assignment_behavior` with a token bucket ends Envoy with a segmentation fault at the bucket's second request; only
   the blanket rules work, so the bucket starts as `ALLOW_ALL` under the ceiling.
-- A bucket id's `custom_value` must be text: the input for dynamic metadata is none, the one for filter state is.
+- A bucket id's `custom_value` must be text: the input for dynamic metadata is none.
 - `reporting_interval` is required and not looked at: reports come every 5 s, a new bucket's first one at once.
 - The override per route does nothing yet; a route is taken out by the generic `FilterConfig.disabled`.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from functools import cache
 
 from google.protobuf.message import Message
@@ -25,67 +26,54 @@ from controlplane.model import GatewayConfig, Limit, Route
 from controlplane.translate import ceiling
 from controlplane.translate.topology import RATELIMIT_CLUSTER
 
-FILTER_STATE = "envoy.filters.http.set_filter_state"
 RATE_LIMIT_QUOTA = "envoy.filters.http.rate_limit_quota"
 DOMAIN = "mgw"
 REPORTING_INTERVAL_SECONDS = 5
-COUNTER = "counter"
-"""The key of a route's metadata that names its own counter."""
+CALLER, COUNTER = "x-mgw-caller", "x-mgw-counter"
+"""Request headers: `TIER PROVIDER/SUBJECT` of a verified caller; the route whose own numbers hold."""
 
 Settings = protos.rate_limit_quota.RateLimitQuotaBucketSettings
 Builder = Settings.BucketIdBuilder
-_BUCKET = ("counter", "tier", "caller")
+ValueBuilder = Builder.ValueBuilder
+Matcher = protos.xds_matcher.Matcher
+Predicate = Matcher.MatcherList.Predicate
 
 
-def bucket_facts(config: GatewayConfig) -> Message:
-    """Puts a bucket's id where the quota filter can read it. What authz did not say reads `-`.
-
-    The caller's place is taken by the client's address for an anonymous caller: a caller has a `/`, an address has not.
-    """
-    caller = f"DYNAMIC_METADATA({ceiling.EXT_AUTHZ}:caller)"
-    if config.limits.anonymous_key == "client_ip":
-        known = {"command": "DYNAMIC_METADATA", "param": f"{ceiling.EXT_AUTHZ}:caller"}
-        address = {"command": "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"}
-        caller = f"COALESCE({json.dumps({'operators': [known, address]})})"
-    formats = {
-        "counter": f"%METADATA(ROUTE:mgw:{COUNTER})%",
-        "tier": f"%DYNAMIC_METADATA({ceiling.EXT_AUTHZ}:tier)%",
-        "caller": f"%{caller}%",
-    }
-    return protos.set_filter_state.Config(
-        on_request_headers=[
-            protos.filter_state_value.FilterStateValue(
-                object_key=f"mgw.{name}",
-                factory_key="envoy.string",
-                format_string=protos.substitution.SubstitutionFormatString(
-                    text_format_source=protos.base.DataSource(inline_string=formats[name])
-                ),
-            )
-            for name in _BUCKET
-        ]
-    )
-
-
-def rate_limit_quota() -> Message:
-    """The filter: one kind of bucket, for every request that reaches it."""
+def rate_limit_quota(config: GatewayConfig) -> Message:
+    """The filter: a kind of bucket for each combination of what a request may say, the usual one first."""
     server = protos.grpc_service.GrpcService(
         envoy_grpc=protos.grpc_service.GrpcService.EnvoyGrpc(cluster_name=RATELIMIT_CLUSTER)
     )
-    action = protos.xds_extension.TypedExtensionConfig(name="bucket", typed_config=protos.any_of(_settings()))
+    of_address = {"address": _address(config)}
+    of_caller = {"caller": _value_of(CALLER, _header(CALLER))}
+    of_route = {"counter": _value_of(COUNTER, _header(COUNTER))}
+    kinds = Matcher.MatcherList(
+        matchers=[
+            _kind(_both(COUNTER, CALLER), of_route | of_caller),
+            _kind(_says(COUNTER), of_route | of_address),
+            _kind(_says(CALLER), of_caller),
+        ]
+    )
     return protos.rate_limit_quota.RateLimitQuotaFilterConfig(
         rlqs_server=server,
         domain=DOMAIN,
-        bucket_matchers=protos.xds_matcher.Matcher(on_no_match=protos.xds_matcher.Matcher.OnMatch(action=action)),
+        bucket_matchers=Matcher(matcher_list=kinds, on_no_match=_bucket(of_address)),
     )
 
 
-def _settings() -> protos.rate_limit_quota.RateLimitQuotaBucketSettings:
+def _kind(
+    when: protos.xds_matcher.Matcher.MatcherList.Predicate, parts: Mapping[str, Builder.ValueBuilder]
+) -> protos.xds_matcher.Matcher.MatcherList.FieldMatcher:
+    return Matcher.MatcherList.FieldMatcher(predicate=when, on_match=_bucket(parts))
+
+
+def _bucket(parts: Mapping[str, Builder.ValueBuilder]) -> protos.xds_matcher.Matcher.OnMatch:
     """Without `expired_assignment_behavior` an expired bucket is as a new one: open under the ceiling."""
     allow_all = protos.ratelimit_strategy.RateLimitStrategy(
         blanket_rule=protos.ratelimit_strategy.RateLimitStrategy.ALLOW_ALL
     )
-    return Settings(
-        bucket_id_builder=Builder(bucket_id_builder={name: _from_filter_state(f"mgw.{name}") for name in _BUCKET}),
+    settings = Settings(
+        bucket_id_builder=Builder(bucket_id_builder=parts),
         reporting_interval=protos.duration(REPORTING_INTERVAL_SECONDS),
         # The status that `answers` makes a 429 of, with body and headers.
         deny_response_settings=Settings.DenyResponseSettings(
@@ -93,13 +81,41 @@ def _settings() -> protos.rate_limit_quota.RateLimitQuotaBucketSettings:
         ),
         no_assignment_behavior=Settings.NoAssignmentBehavior(fallback_rate_limit=allow_all),
     )
+    return Matcher.OnMatch(action=_extension("bucket", settings))
 
 
-def _from_filter_state(key: str) -> protos.rate_limit_quota.RateLimitQuotaBucketSettings.BucketIdBuilder.ValueBuilder:
-    read = protos.network_inputs.FilterStateInput(key=key)
-    return Builder.ValueBuilder(
-        custom_value=protos.extension.TypedExtensionConfig(name=key, typed_config=protos.any_of(read))
+def _says(header: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
+    anything = protos.xds_string_matcher.StringMatcher(
+        safe_regex=protos.xds_regex_matcher.RegexMatcher(
+            google_re2=protos.xds_regex_matcher.RegexMatcher.GoogleRE2(), regex=".+"
+        )
     )
+    return Predicate(
+        single_predicate=Predicate.SinglePredicate(input=_extension(header, _header(header)), value_match=anything)
+    )
+
+
+def _both(one: str, other: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
+    return Predicate(and_matcher=Predicate.PredicateList(predicate=[_says(one), _says(other)]))
+
+
+def _value_of(name: str, read: Message) -> Builder.ValueBuilder:
+    return ValueBuilder(custom_value=protos.extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(read)))
+
+
+def _address(config: GatewayConfig) -> Builder.ValueBuilder:
+    """The client's, after trusted hops; one value for all where they share a budget."""
+    if config.limits.anonymous_key == "shared":
+        return ValueBuilder(string_value="shared")
+    return _value_of("address", protos.network_inputs.SourceIPInput())
+
+
+def _header(name: str) -> Message:
+    return protos.http_inputs.HttpRequestHeaderMatchInput(header_name=name)
+
+
+def _extension(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
+    return protos.xds_extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
 
 
 @cache
@@ -111,6 +127,11 @@ def uncounted() -> protos.Any:
 def has_own_counter(route: Route) -> bool:
     """Whether the route has numbers of its own, and so a bucket of its own for each caller."""
     return bool(route.limits or route.tier_limits)
+
+
+def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
+    """What the front door is told of a route: the counter that it names in a header."""
+    return {"counter": route.name} if config.limits.enforced_by == "envoy" and has_own_counter(route) else {}
 
 
 def ceiling_of(route: Route, config: GatewayConfig) -> protos.Any:

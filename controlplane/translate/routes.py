@@ -48,7 +48,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
         response_headers_to_remove=ANSWERED_BY_US,
-        request_headers_to_remove=[leases.LEASED, leases.REPORT, leases.REFUSED] if leases.are_used(config) else [],
+        request_headers_to_remove=filters.INTERNAL_HEADERS,
         validate_clusters=protos.boolean(False),
     )
 
@@ -143,7 +143,8 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
         result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(late)
         del result.route.rate_limits[:]
     if settings := _front_settings(route, config, epochs):
-        result.metadata.filter_metadata[filters.FRONT].CopyFrom(protos.struct(settings))
+        lines = "\n".join(f"{name}={value}" for name, value in settings.items())
+        result.metadata.filter_metadata[filters.FRONT]["settings"] = lines
     if config.limits.enforced_by == "envoy":
         _spend_from_quotas(result, route, config)
     if route.max_request_bytes is not None:
@@ -154,18 +155,17 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     return result
 
 
-def _front_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, object]:
-    """What the front door's script is told: by route, so that a change needs no new listener."""
+def _front_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:
+    """What the scripts are told: by route, so that a change needs no new listener."""
+    settings = quota.route_settings(route, config)
     if route.auth == "none":
-        return {}
-    settings: dict[str, object] = {"auth": route.auth}
+        return settings
+    settings["auth"] = route.auth
     if route.auth == "optional" and not (route.tiers or route.scopes or route.claims):
-        settings["anonymous"] = True
+        settings["anonymous"] = "yes"
     settings |= decisions.route_settings(config, authz_context(route), epochs.policy)
     settings |= leases.route_settings(config, route, epochs.numbers)
-    if config.auth.verified_by == "envoy":
-        settings |= identity.route_settings(route, config)
-    return settings
+    return settings | identity.route_settings(route, config)
 
 
 def _leave_our_own_uncounted(host: protos.route_components.VirtualHost) -> None:
@@ -179,7 +179,6 @@ def _leave_our_own_uncounted(host: protos.route_components.VirtualHost) -> None:
 def _spend_from_quotas(result: protos.route_components.Route, route: Route, config: GatewayConfig) -> None:
     del result.route.rate_limits[:]  # the service is not asked
     if quota.has_own_counter(route):
-        result.metadata.filter_metadata[METADATA][quota.COUNTER] = route.name
         result.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(quota.ceiling_of(route, config))
 
 

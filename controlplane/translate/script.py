@@ -1,4 +1,4 @@
-"""The front door's script: its parts, each under the constants that it needs, in one text."""
+"""The scripts of the front door and of the verifier: their parts, each under its constants, in one text."""
 
 from __future__ import annotations
 
@@ -11,19 +11,33 @@ from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.lua import quoted
 
 
-def script(config: GatewayConfig, keys: EnvoyKeys) -> str:
-    """The whole script. A part that is turned off is left out, and `front.lua` does without it.
+def front_door(config: GatewayConfig) -> str:
+    """What every request passes first. A part that is turned off is left out, and `front.lua` does without it.
 
     The parts with tables of their own are closed blocks: Lua 5.1 allows a function 200 local names.
     """
-    parts = [f"local API_KEY_HEADER = {quoted(config.auth.api_key_header)}\n", _text("caller.lua")]
+    constants = {"API_KEY_HEADER": quoted(config.auth.api_key_header), "VERIFIED_HERE": _is(identity.is_used(config))}
+    parts = [_caller(config, **constants), _text("notes.lua")]
     if config.auth.decision_cache.enabled:
-        parts += [_part("keep, recall, remember, CACHE_SECONDS", decisions.constants(config), "cache.lua")]
-    if config.auth.verified_by == "envoy":
-        parts += [_part("identify", identity.constants(config, keys), "identity.lua")]
+        parts += [_part("recall, remember", decisions.constants(config), "cache.lua")]
     if leases.are_used(config):
         parts += [_part("spend, take, describe, describe_refusal, give_back", "", "leases.lua")]
     return "".join([*parts, _text("front.lua")])
+
+
+def verifier(config: GatewayConfig, keys: EnvoyKeys) -> str:
+    """What a request passes behind jwt_authn, if the front door did not know its caller."""
+    identify = _part("identify", identity.constants(config, keys), "identity.lua")
+    return "".join([_caller(config), identify, _text("verify.lua")])
+
+
+def _caller(config: GatewayConfig, **constants: str) -> str:
+    constants |= {"IN_QUOTAS": _is(config.limits.enforced_by == "envoy")}
+    return "".join(f"local {name} = {value}\n" for name, value in constants.items()) + _text("caller.lua")
+
+
+def _is(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _part(names: str, constants: str, file: str) -> str:

@@ -101,7 +101,7 @@ def test_protobuf_runs_on_upb() -> None:
 
 
 async def test_a_verified_caller(rig: Rig, mint: Any) -> None:
-    """Two headers, overwritten, and three fields of metadata; nothing is removed."""
+    """Three headers, overwritten, and three fields of metadata; nothing is removed."""
     response = await rig.check({"authorization": f"Bearer {mint(tier='pro')}"}, route="profile", auth="required")
 
     assert response.WhichOneof("http_response") == "ok_response"
@@ -109,6 +109,7 @@ async def test_a_verified_caller(rig: Rig, mint: Any) -> None:
     assert [(o.header.key, o.header.value, o.append_action) for o in response.ok_response.headers] == [
         ("x-user-id", "u1", OVERWRITE),
         ("x-user-tier", "pro", OVERWRITE),
+        ("x-mgw-caller", "pro platform/u1", OVERWRITE),
     ]
     assert not response.ok_response.headers_to_remove
     assert MessageToDict(response.dynamic_metadata) == {"subject": "u1", "tier": "pro", "caller": "platform/u1"}

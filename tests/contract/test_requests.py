@@ -128,14 +128,15 @@ async def test_the_limits_of_the_tier_hold(gateway: Any, bearer: Bearer) -> None
 
 
 async def test_identity_headers_are_those_that_clients_cannot_send(gateway: Any, bearer: Bearer) -> None:
-    """What authz sets for the upstream is what the listener takes from clients."""
+    """What authz sets is what the listener takes from clients; what is for Envoy alone goes before the upstream."""
     answer = await gateway.check("user-profile", authorization=bearer())
     (remove, *_) = filters.early_mutations()
     reserved = re.compile(remove.remove_on_match.key_matcher.safe_regex.regex)
 
     names = [option.header.key for option in answer.ok_response.headers]
 
-    assert sorted(names) == ["x-user-id", "x-user-tier"]
+    assert sorted(names) == ["x-mgw-caller", "x-user-id", "x-user-tier"]
+    assert set(names) & set(filters.INTERNAL_HEADERS) == {"x-mgw-caller"}
     assert all(reserved.fullmatch(name) and reserved.fullmatch(name.replace("-", "_")) for name in names)
 
 
@@ -205,18 +206,18 @@ def test_an_upstream_cannot_forge_the_limiters_headers() -> None:
 
 
 async def test_the_log_reads_what_the_services_say(gateway: Any, bearer: Bearer) -> None:
-    """The metadata that the access log shows is metadata that a service sets."""
-    verified = protos.message_to_dict((await gateway.check("genres", authorization=bearer())).dynamic_metadata)
+    """What the access log shows of a caller and of a rule is what a service sets."""
+    verified = (await gateway.check("genres", authorization=bearer())).ok_response
+    set_by_authz = {option.header.key for option in verified.headers}
     entries = gateway.descriptor("genres", await gateway.check("genres"), "192.0.2.9")
     told = [protos.message_to_dict((await gateway.limit(entries)).dynamic_metadata) for _ in range(30)]
     formats = " ".join(map(str, logs.FIELDS.values()))
 
-    for key in re.findall(rf"metadata\['{re.escape(filters.EXT_AUTHZ)}'\]\['(\w+)'\]", formats):
-        assert key in verified
+    shown = set(re.findall(r"request\.headers\['([^']*)'\]", formats))
+    assert shown == {"x-user-id", "x-user-tier"} and shown <= set_by_authz
     read = set(re.findall(rf"DYNAMIC_METADATA\({re.escape(filters.RATE_LIMIT)}:(\w+)\)", formats))
     assert "rule" in read
     assert {"rule"} <= {key for each in told for key in each}
-    assert logs.AUTHZ == filters.EXT_AUTHZ
 
 
 async def test_the_ceiling_knows_what_the_limiter_decided(gateway: Any) -> None:

@@ -29,10 +29,31 @@ def test_the_order_of_the_chain() -> None:
     assert names[6:] == ["ext_authz", "ratelimit", "local_ratelimit", "router"]
 
 
+def made_unless(found: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """A conditional filter: the header and the value that it is skipped for, and the filter that is made otherwise."""
+    (skip,) = found["xds_matcher"]["matcher_list"]["matchers"]
+    condition, otherwise = skip["predicate"]["single_predicate"], found["xds_matcher"]["on_no_match"]
+    assert skip["on_match"]["action"]["typed_config"]["@type"].endswith(".SkipFilter")
+    made = otherwise["action"]["typed_config"]["typed_config"]["typed_config"]
+    return condition["input"]["typed_config"]["header_name"], condition["value_match"]["exact"], made
+
+
+def test_who_is_settled_needs_no_authz_and_who_is_covered_no_limiter() -> None:
+    """Both filters are made for every request but those of which the front door says so; no client can."""
+    found = chain()
+    conditions = [made_unless(found[name])[:2] for name in (filters.EXT_AUTHZ, filters.RATE_LIMIT)]
+
+    assert conditions == [("x-mgw-identity", "settled"), ("x-mgw-leased", "1")]
+    (remove, *_) = filters.early_mutations()
+    pattern = remove.remove_on_match.key_matcher.safe_regex.regex
+    assert all(re.fullmatch(pattern, name) for name in filters.INTERNAL_HEADERS)
+    assert {name for name, _ in conditions} <= set(filters.INTERNAL_HEADERS)
+
+
 def test_authz_fails_closed_and_the_limiter_open() -> None:
     """Without authz nothing passes and the answer is 503; without the limiter everything does. Both in 250 ms."""
     found = chain()
-    authz, limiter = found[filters.EXT_AUTHZ], found[filters.RATE_LIMIT]
+    (*_, authz), (*_, limiter) = made_unless(found[filters.EXT_AUTHZ]), made_unless(found[filters.RATE_LIMIT])
 
     assert not authz.get("failure_mode_allow")
     assert authz["status_on_error"] == {"code": "ServiceUnavailable"}
@@ -45,7 +66,8 @@ def test_authz_fails_closed_and_the_limiter_open() -> None:
 def test_authz_sees_credentials_and_nothing_else() -> None:
     """Of the request's headers only those that carry credentials leave Envoy."""
     provider = {"name": "p", "algorithms": ["HS256"], "secret": "${S}"}
-    allowed = chain(auth={"api_key_header": "x-partner-key", "providers": [provider]})[filters.EXT_AUTHZ]
+    found = chain(auth={"api_key_header": "x-partner-key", "providers": [provider]})
+    (*_, allowed) = made_unless(found[filters.EXT_AUTHZ])
 
     assert allowed["allowed_headers"]["patterns"] == [{"exact": "authorization"}, {"exact": "x-partner-key"}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_the_quota_filter_takes_the_rate_limit_filters_place() -> None:
     names = [each.name for each in filters.http_filters(quota_config(), NO_KEYS)]
 
     assert filters.RATE_LIMIT not in names
-    assert names[-4:] == [ceiling.LOCAL_RATE_LIMIT, quota.FILTER_STATE, quota.RATE_LIMIT_QUOTA, filters.ROUTER]
+    assert names[-3:] == [ceiling.LOCAL_RATE_LIMIT, quota.RATE_LIMIT_QUOTA, filters.ROUTER]
 
 
 def test_a_changed_table_moves_no_listener() -> None:
@@ -59,8 +60,44 @@ def test_an_operators_route_is_counted() -> None:
     found = routes_of(quota_config())
 
     assert not found["all"].route.rate_limits and quota.RATE_LIMIT_QUOTA not in found["all"].typed_per_filter_config
-    assert quota.COUNTER not in found["all"].metadata.filter_metadata["mgw"]
-    assert found["own"].metadata.filter_metadata["mgw"][quota.COUNTER] == "own"
+    assert "counter=" not in settings_of(found["all"])
+    assert "counter=own" in settings_of(found["own"]).splitlines()
+
+
+def settings_of(route: Any) -> str:
+    """What the front door's script is told of a route."""
+    return str(route.metadata.filter_metadata[filters.FRONT]["settings"])
+
+
+def kinds_of(config: GatewayConfig) -> list[dict[str, str]]:
+    """The parts of each kind of bucket's id, with the type of what they are read by."""
+    message = protos.message_to_dict(quota.rate_limit_quota(config))["bucket_matchers"]
+    found = [each["on_match"] for each in message["matcher_list"]["matchers"]] + [message["on_no_match"]]
+    parts = [each["action"]["typed_config"]["bucket_id_builder"]["bucket_id_builder"] for each in found]
+    return [{name: how_read(value) for name, value in each.items()} for each in parts]
+
+
+def how_read(value: dict[str, Any]) -> str:
+    if "string_value" in value:
+        return f"'{value['string_value']}'"
+    config = value["custom_value"]["typed_config"]
+    return str(config.get("header_name") or config["@type"].rpartition(".")[2])
+
+
+def test_who_spends_is_read_from_the_cheapest_place() -> None:
+    """A bucket is a caller's, or an anonymous client's address; on a route with numbers of its own also the route's."""
+    caller, counter, address = {"caller": quota.CALLER}, {"counter": quota.COUNTER}, {"address": "SourceIPInput"}
+
+    assert kinds_of(quota_config()) == [counter | caller, counter | address, caller, address]
+
+
+@pytest.mark.parametrize("name", [quota.CALLER, quota.COUNTER])
+def test_what_names_a_bucket_is_nobodys_to_send_or_see(name: str) -> None:
+    """The front door's own headers: taken from clients, and gone before the upstream."""
+    (remove, *_) = filters.early_mutations()
+
+    assert re.fullmatch(remove.remove_on_match.key_matcher.safe_regex.regex, name)
+    assert name in routes.route_configuration(quota_config()).request_headers_to_remove
 
 
 def test_a_routes_own_numbers_are_its_ceiling() -> None:
@@ -73,8 +110,9 @@ def test_a_routes_own_numbers_are_its_ceiling() -> None:
 
 def test_a_shared_anonymous_budget_has_one_bucket() -> None:
     """With anonymous_key: shared no address gets into a bucket's id."""
-    assert "REMOTE_ADDRESS" in str(quota.bucket_facts(quota_config()))
-    assert "REMOTE_ADDRESS" not in str(quota.bucket_facts(quota_config(anonymous_key="shared")))
+    (*_, anonymous) = kinds_of(quota_config(anonymous_key="shared"))
+
+    assert anonymous == {"address": "'shared'"}
 
 
 def test_all_envoys_go_to_the_first_replica_that_lives() -> None:

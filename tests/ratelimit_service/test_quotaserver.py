@@ -28,8 +28,14 @@ def a_plan(free: Mapping[str, int] = FREE, **more: Any) -> Plan:
     return read_policy({"tiers": tiers, "routes": {"scarce": {"limits": SCARCE}}} | more)
 
 
-def a_bucket(caller: str = "platform/alice", tier: str = "free", counter: str = "-") -> dict[str, str]:
-    return {"caller": caller, "tier": tier, "counter": counter}
+def a_bucket(caller: str = "platform/alice", tier: str = "free", counter: str = "") -> dict[str, str]:
+    """As Envoy makes it of what the request says: no entry for what it does not say."""
+    return {"caller": f"{tier} {caller}"} | ({"counter": counter} if counter else {})
+
+
+def of_address(address: str) -> dict[str, str]:
+    """An anonymous caller's."""
+    return {"address": address}
 
 
 class FakeEnvoy:
@@ -144,18 +150,15 @@ async def test_a_new_policy_is_told_at_once(service: Running) -> None:
 async def test_tiers_and_routes_have_buckets_of_their_own(service: Running) -> None:
     """A route with numbers of its own is its own counter; the address stands for an anonymous caller."""
     envoy = service.envoy()
-    buckets = [a_bucket(tier="pro"), a_bucket(counter="scarce"), a_bucket("192.0.2.7", "-")]
+    buckets = [a_bucket(tier="pro"), a_bucket(counter="scarce"), of_address("192.0.2.7")]
     await envoy.report(*buckets)
 
-    told = {
-        action.bucket_id.bucket["counter"] + action.bucket_id.bucket["tier"]: action for action in await envoy.told()
-    }
+    tokens = [
+        (dict(action.bucket_id.bucket), action.quota_assignment_action.rate_limit_strategy.token_bucket.max_tokens)
+        for action in await envoy.told()
+    ]
 
-    tokens = {
-        name: action.quota_assignment_action.rate_limit_strategy.token_bucket.max_tokens
-        for name, action in told.items()
-    }
-    assert tokens == {"-pro": 100, "scarcefree": 3, "--": 10}
+    assert sorted(tokens, key=str) == sorted(zip(buckets, (100, 3, 10), strict=True), key=str)
 
 
 async def test_a_strangers_domain_is_not_answered(service: Running) -> None:
@@ -165,7 +168,7 @@ async def test_a_strangers_domain_is_not_answered(service: Running) -> None:
     await envoy.report(a_bucket())
 
     (action,) = await envoy.told()
-    assert action.bucket_id.bucket["caller"] == "platform/alice"
+    assert action.bucket_id.bucket["caller"] == "free platform/alice"
 
 
 async def test_a_report_may_be_large(service: Running) -> None:
@@ -199,7 +202,7 @@ async def test_without_a_policy_nothing_is_assigned() -> None:
         service.server.adopt(a_plan())
         await envoy.report(a_bucket("platform/bob"))
 
-        assert (await envoy.told())[-1].bucket_id.bucket["caller"] == "platform/bob"
+        assert (await envoy.told())[-1].bucket_id.bucket["caller"] == "free platform/bob"
 
 
 def test_a_callers_tiers_share_one_counter() -> None:
@@ -213,11 +216,18 @@ def test_a_callers_tiers_share_one_counter() -> None:
 
 def test_an_address_is_no_caller() -> None:
     """An anonymous caller at an address never shares a counter with a subject of that name."""
-    address = read_bucket(tuple(sorted(a_bucket("192.0.2.7", "anonymous").items())))
+    address = read_bucket(tuple(of_address("192.0.2.7").items()))
     subject = read_bucket(tuple(sorted(a_bucket("platform/192.0.2.7").items())))
 
     assert (address.caller, address.remote_address) == ("-", "192.0.2.7")
     assert (subject.caller, subject.remote_address) == ("platform/192.0.2.7", "")
+
+
+def test_a_subject_may_have_spaces() -> None:
+    """A tier's name has none, so that the first one ends it."""
+    asked = read_bucket(tuple(a_bucket("platform/pro admin  x", tier="free").items()))
+
+    assert (asked.tier, asked.caller) == ("free", "platform/pro admin  x")
 
 
 def test_no_share_is_a_refusal_and_no_bucket_an_end() -> None:
