@@ -185,6 +185,23 @@ def test_a_token_in_the_query_is_none(one: Gateway, parameter: str) -> None:
     assert caller(one.ask(f"/t/optional?{parameter}={token}", headers=scheme(forged))) == ANONYMOUS
 
 
+IDENTITY = ("X-Mgw-Identity", "x_mgw_identity", "X-MGW_Identity", "x-mgw-identity")
+CLAIMED = ("X-Mgw-Caller", "X-User-Id", "X-User-Tier")
+
+
+@pytest.mark.parametrize("word", ["settled", "unverified"])
+@pytest.mark.parametrize("name", IDENTITY)
+def test_a_client_cannot_say_that_it_is_known(one: Gateway, name: str, word: str) -> None:
+    """The header for which authz is not asked is nobody's to send: who has no token, or a forged one, is refused."""
+    token = compact(JWT, claims())
+    forged = token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBA")
+    claimed = [(name, word), *((header, "pro platform/u1") for header in CLAIMED)]
+
+    assert refusal(one.ask("/t/required", headers=claimed)) == REFUSALS[NOBODY]
+    assert refusal(one.ask("/t/required", headers=[*claimed, *scheme(forged)])) == REFUSALS[BAD]
+    assert caller(one.ask("/t/optional", headers=claimed)) == ANONYMOUS
+
+
 def test_one_token_again_and_again(one: Gateway) -> None:
     """A token that was believed is refused from the second in which it expires, however often it was seen."""
     body = claims(exp=int(time.time()) + 2)

@@ -105,6 +105,19 @@ def test_a_route_with_its_own_numbers_has_its_own_quota(two: Gateway) -> None:
     assert len(hammer(address(two, 0), mine, 0.5)) >= FREE_BURST
 
 
+@pytest.mark.parametrize("name", ["X-Mgw-Caller", "x_mgw_caller", "X-Mgw-Counter", "X-User-Tier"])
+def test_a_client_cannot_choose_its_quota(two: Gateway, name: str) -> None:
+    """Another name in the header that names a bucket, with every request, opens no other bucket; nor does a tier."""
+    who = bearer(token(tier="free"))
+    began = time.monotonic()
+
+    answers = [two.ask(PATH, headers=[who, (name, f"enterprise platform/{number}")]) for number in range(60)]
+
+    most = FREE_BURST + (time.monotonic() - began) * FREE_RPS + 1
+    assert [answer.status for answer in answers].count(200) <= most
+    assert [answer.status for answer in answers].count(429) >= 60 - most
+
+
 def test_what_is_free_is_in_no_quota(two: Gateway) -> None:
     """Health, unknown paths, wrong methods and missing tokens open no bucket."""
     before = metric(two, "mgw_ratelimit_quota_buckets")
