@@ -3,57 +3,73 @@
 A filter that looks at a request and lets it pass is not free: ext_authz and ratelimit make a gRPC client each for every
 request. The composite filter makes its filter when the matcher around it says so, for a third of that.
 
-Both go by the outer filter's name: settings of a route, and dynamic metadata, are the same as without the condition.
+What is made goes by the condition's name: settings of a route, and dynamic metadata, are the same as without it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
 from controlplane import protos
 
-HttpFilter = protos.hcm.HttpFilter
 Matcher = protos.xds_matcher.Matcher
 Predicate = Matcher.MatcherList.Predicate
+Action = protos.xds_extension.TypedExtensionConfig
+ExecuteFilterAction = protos.composite_filter.ExecuteFilterAction
 
 
-def unless(header: str, value: str, name: str, message: Message) -> protos.hcm.HttpFilter:
+def unless(header: str, value: str, name: str, message: Message) -> Message:
     """The filter, for every request but those whose header has this value. What fails to say so meets it."""
-    skip = _action("skip", protos.skip_action.SkipFilter())
+    return switch([(header, value, skip())], made(name, message))
+
+
+def switch(cases: Sequence[tuple[str, str, Action]], otherwise: Action) -> Message:
+    """The action of the first case whose header has that value."""
+    matchers = [
+        Matcher.MatcherList.FieldMatcher(predicate=_has(header, value), on_match=Matcher.OnMatch(action=action))
+        for header, value, action in cases
+    ]
     matcher = Matcher(
-        matcher_list=_where(header, value, skip), on_no_match=Matcher.OnMatch(action=_made(name, message))
+        matcher_list=Matcher.MatcherList(matchers=matchers), on_no_match=Matcher.OnMatch(action=otherwise)
     )
-    return _matched(name, matcher)
+    composite = protos.extension.TypedExtensionConfig(
+        name="composite", typed_config=protos.any_of(protos.composite_filter.Composite())
+    )
+    return protos.extension_matcher.ExtensionWithMatcher(xds_matcher=matcher, extension_config=composite)
 
 
-def only_where(header: str, value: str, name: str, message: Message) -> protos.hcm.HttpFilter:
-    """The filter, for no request but those whose header has this value."""
-    return _matched(name, Matcher(matcher_list=_where(header, value, _made(name, message))))
+def skip() -> protos.xds_extension.TypedExtensionConfig:
+    """No filter."""
+    return _action("skip", protos.skip_action.SkipFilter())
 
 
-def _where(header: str, value: str, action: protos.xds_extension.TypedExtensionConfig) -> Matcher.MatcherList:
+def made(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
+    """One filter."""
+    return _action("make", ExecuteFilterAction(typed_config=_config(name, message)))
+
+
+def made_in_turn(filters: Sequence[tuple[str, Message]]) -> protos.xds_extension.TypedExtensionConfig:
+    """Several filters, as a chain."""
+    chain = protos.composite_filter.FilterChainConfiguration(
+        typed_config=[_config(name, message) for name, message in filters]
+    )
+    return _action("make", ExecuteFilterAction(filter_chain=chain))
+
+
+def _has(header: str, value: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
     seen = protos.http_inputs.HttpRequestHeaderMatchInput(header_name=header)
-    predicate = Predicate(
+    return Predicate(
         single_predicate=Predicate.SinglePredicate(
             input=_action(header, seen), value_match=protos.xds_string_matcher.StringMatcher(exact=value)
         )
     )
-    found = Matcher.MatcherList.FieldMatcher(predicate=predicate, on_match=Matcher.OnMatch(action=action))
-    return Matcher.MatcherList(matchers=[found])
 
 
-def _made(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
-    made = protos.extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
-    return _action("make", protos.composite_filter.ExecuteFilterAction(typed_config=made))
+def _config(name: str, message: Message) -> protos.extension.TypedExtensionConfig:
+    return protos.extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
 
 
 def _action(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
     return protos.xds_extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
-
-
-def _matched(name: str, matcher: protos.xds_matcher.Matcher) -> protos.hcm.HttpFilter:
-    composite = protos.extension.TypedExtensionConfig(
-        name="composite", typed_config=protos.any_of(protos.composite_filter.Composite())
-    )
-    conditional = protos.extension_matcher.ExtensionWithMatcher(xds_matcher=matcher, extension_config=composite)
-    return HttpFilter(name=name, typed_config=protos.any_of(conditional))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 from google.protobuf.message import Message
@@ -55,8 +55,6 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
     return [
         # Gives every request one path and valid ids, so that all below speak of the same request.
         http_filter(FRONT, _script(script.front_door(config))),
-        # Nobody is refused here: whoever is not verified goes on to authz.
-        *_verifier(config, keys),
         # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
@@ -70,20 +68,28 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         # authz: behind a filter that waits for an answer it would be handed the whole body unchecked.
         http_filter(BUFFER, protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(default))),
         # Before the limiter: who it is decides what the limit is.
-        conditional.unless(IDENTITY, SETTLED, EXT_AUTHZ, _ext_authz(config.auth)),
+        http_filter(EXT_AUTHZ, _identity(config, keys)),
         # After authz, whose metadata says whom to charge.
         *_limiter(config),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
 
 
-def _verifier(config: GatewayConfig, keys: EnvoyKeys) -> Iterator[protos.hcm.HttpFilter]:
-    """Envoy's own verifier, for callers whom the front door did not know, and what is made of its word."""
+def _identity(config: GatewayConfig, keys: EnvoyKeys) -> Message:
+    """Whoever finds out who calls: nobody where the front door knows; else authz, and before it Envoy's own verifier
+    where it may have the key. That one only ever says yes, so nobody is refused but by authz."""
+    authz = _ext_authz(config.auth)
+    unless_settled = conditional.unless(IDENTITY, SETTLED, EXT_AUTHZ, authz)
     verifier = identity.jwt_authn(config, keys) if identity.is_used(config) else None
     if verifier is None:
-        return
-    yield conditional.only_where(IDENTITY, UNVERIFIED, identity.JWT_AUTHN, verifier)
-    yield conditional.only_where(IDENTITY, UNVERIFIED, VERIFIER, _script(script.verifier(config, keys)))
+        return unless_settled
+    in_turn = [
+        (identity.JWT_AUTHN, verifier),
+        (VERIFIER, _script(script.verifier(config, keys))),
+        (EXT_AUTHZ, unless_settled),
+    ]
+    cases = [(IDENTITY, SETTLED, conditional.skip()), (IDENTITY, UNVERIFIED, conditional.made_in_turn(in_turn))]
+    return conditional.switch(cases, conditional.made(EXT_AUTHZ, authz))
 
 
 def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
@@ -91,7 +97,8 @@ def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
     over = http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle())
     if config.limits.enforced_by == "ratelimit_service":
         # The ceiling comes after the service, for what it did not answer.
-        return [conditional.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit()), over]
+        unless_covered = conditional.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit())
+        return [http_filter(RATE_LIMIT, unless_covered), over]
     # The ceiling comes before the quotas: what it refuses is not taken from them.
     return [over, http_filter(quota.RATE_LIMIT_QUOTA, quota.rate_limit_quota(config))]
 

@@ -88,10 +88,18 @@ def an_envoy(
 
 @contextmanager
 def process(command: Sequence[str], log: Path, **environment: str) -> Iterator[int]:
-    """A process that ends with the block."""
+    """A process that ends with the block, in a session of its own as each part of a gateway is.
+
+    Where Linux schedules by session (autogroup), it would else get another share of the cores than they.
+    """
     with log.open("wb") as output:
         running = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ | environment
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+            start_new_session=True,
         )
     try:
         yield running.pid
