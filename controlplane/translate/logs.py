@@ -85,20 +85,24 @@ USUAL_FIELDS: dict[str, object] = {
 """The same for a request that was served by a service and has no query."""
 
 
-def access_logs() -> list[protos.accesslog.AccessLog]:
-    """One logger a level, and one more where an agent asks: a format cannot branch, but a logger has a filter."""
+def access_logs(may_be_shadowed: bool = True) -> list[protos.accesslog.AccessLog]:
+    """One logger a level, and one more where an agent asks: a format cannot branch, but a logger has a filter.
+
+    Every request meets every filter, so each asks first what is cheap and mostly false. Whether a shadow rule would
+    have refused is dear to ask, and left out where there can be none.
+    """
     served = compare_status(Comparison.LE, 399)
-    usual = _all_of([served, *map(_is_not, _MORE_TO_TELL), _shadow(False)])
+    shadow, no_shadow = ([_shadow(True)], [_shadow(False)]) if may_be_shadowed else ([], [])
     levels = {
-        "INFO": _all_of([served, _any_of([*map(_is, _MORE_TO_TELL), _shadow(True)])]),
+        "INFO": _all_of([served, _any_of([*map(_is, _MORE_TO_TELL), *shadow])]),
         "WARN": _all_of([compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
         "ERROR": compare_status(Comparison.GE, 500),
     }
     of_people = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
     return [
-        _logger("INFO", USUAL_FIELDS, usual),
+        _logger("INFO", USUAL_FIELDS, _all_of([served, *map(_is_not, _MORE_TO_TELL), *no_shadow])),
         *(_logger(level, of_people, _all_of([when, *map(_is_not, _AGENTS)])) for level, when in levels.items()),
-        *(_logger(level, FIELDS, _all_of([when, _any_of([*map(_is, _AGENTS)])])) for level, when in levels.items()),
+        *(_logger(level, FIELDS, _all_of([_any_of([*map(_is, _AGENTS)]), when])) for level, when in levels.items()),
     ]
 
 

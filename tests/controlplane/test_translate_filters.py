@@ -244,7 +244,7 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
     return {"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")]
 
 
-@pytest.mark.parametrize("shadow", [False, True])
+@pytest.mark.parametrize(("may_be", "shadow"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize(
     "headers",
     [{}, {"x-ai-agent": "a"}, {"ai-agent-id": "a"}, {":path": "/a?b"}, {":path": "/eyJ"}, {":path": "/health"}],
@@ -253,14 +253,15 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
 @pytest.mark.parametrize(
     ("status", "level"), [(200, "INFO"), (302, "INFO"), (399, "INFO"), (400, "WARN"), (499, "WARN"), (500, "ERROR")]
 )
-def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str], shadow: bool) -> None:
+def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str], may_be: bool, shadow: bool) -> None:
     """Exactly one logger takes a request: INFO under 400, WARN for 4xx, ERROR from 500 on.
 
     Whatever has more to tell than the usual request is told in full.
     """
+    loggers = logs.access_logs(may_be_shadowed=may_be)
     taking = [
         logger["typed_config"]["log_format"]["json_format"]
-        for logger in map(protos.message_to_dict, logs.access_logs())
+        for logger in map(protos.message_to_dict, loggers)
         if takes(logger["filter"], status, {":path": "/a", **headers}, shadow)
     ]
 
