@@ -35,7 +35,6 @@ from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as st
 from envoy_api.envoy.extensions.common.matching.v3 import extension_matcher_pb2 as extension_matcher
 from envoy_api.envoy.extensions.common.ratelimit.v3 import ratelimit_pb2 as local_ratelimit_descriptor
 from envoy_api.envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as skip_action
-from envoy_api.envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as filter_state_value
 from envoy_api.envoy.extensions.filters.http.body_size_limit.v3 import body_size_limit_pb2 as body_size_limit
 from envoy_api.envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as buffer_filter
 from envoy_api.envoy.extensions.filters.http.composite.v3 import composite_pb2 as composite_filter
@@ -49,7 +48,6 @@ from envoy_api.envoy.extensions.filters.http.lua.v3 import lua_pb2 as lua_filter
 from envoy_api.envoy.extensions.filters.http.rate_limit_quota.v3 import rate_limit_quota_pb2 as rate_limit_quota
 from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
 from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
-from envoy_api.envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as set_filter_state
 from envoy_api.envoy.extensions.filters.network.connection_limit.v3 import connection_limit_pb2 as connection_limit
 from envoy_api.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -110,7 +108,6 @@ __all__ = [
     "extension",
     "extension_matcher",
     "fault_filter",
-    "filter_state_value",
     "grpc_service",
     "hcm",
     "header_mutation",
@@ -149,7 +146,6 @@ __all__ = [
     "router_filter",
     "rtds",
     "runtime_uint32",
-    "set_filter_state",
     "skip_action",
     "stream_logger",
     "string_matcher",
