@@ -128,6 +128,7 @@ __all__ = [
     "metadata_matcher",
     "metrics_service",
     "mutation_rules",
+    "named",
     "network_inputs",
     "outlier_detection",
     "percent",
@@ -161,6 +162,7 @@ __all__ = [
     "value_matcher",
     "xds_extension",
     "xds_matcher",
+    "xds_named",
     "xds_regex_matcher",
     "xds_string_matcher",
 ]
@@ -206,6 +208,16 @@ def uint64(value: int) -> wrappers_pb2.UInt64Value:
 def boolean(value: bool) -> wrappers_pb2.BoolValue:
     """An optional bool that is set."""
     return wrappers_pb2.BoolValue(value=value)
+
+
+def named(name: str, message: Message) -> extension.TypedExtensionConfig:
+    """A message as an extension under a name."""
+    return extension.TypedExtensionConfig(name=name, typed_config=any_of(message))
+
+
+def xds_named(name: str, message: Message) -> xds_extension.TypedExtensionConfig:
+    """The same where xDS's own matchers want it."""
+    return xds_extension.TypedExtensionConfig(name=name, typed_config=any_of(message))
 
 
 def runtime_uint32(default: int, key: str) -> base.RuntimeUInt32:

@@ -40,12 +40,16 @@ local function settle(headers, who)
   headers:replace("x-mgw-identity", "settled")
 end
 
+local function say(metadata, who)
+  metadata:set(AUTHZ, "tier", who.tier)
+  metadata:set(AUTHZ, "caller", who.caller)
+end
+
 -- Whom to charge, where a limit is looked up. The rate-limit filter has no default for a header, so it reads metadata.
 local function charge_to(headers, metadata, who)
   if IN_QUOTAS then
     headers:replace("x-mgw-caller", who.bucket)
   else
-    metadata:set(AUTHZ, "tier", who.tier)
-    metadata:set(AUTHZ, "caller", who.caller)
+    say(metadata, who)
   end
 end

@@ -15,6 +15,8 @@ from controlplane.translate import leases
 LOCAL_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 RATE_LIMIT = "envoy.filters.http.ratelimit"
+CALLER = "x-mgw-caller"
+"""Request header, for Envoy's own filters: who is charged, `TIER PROVIDER/SUBJECT`; absent for an anonymous caller."""
 
 STATUS = protos.http_status.StatusCode.Locked
 """How `answers` knows a refusal of the ceiling from one of the service, which has a body; never seen outside."""
@@ -57,8 +59,8 @@ def _questions(limits: Limits) -> Iterator[list[Actions]]:
     metadata, and only of requests that the service should have decided and did not.
     """
     if limits.enforced_by == "envoy":
-        yield [_header("x-user-tier", "tier"), _header("x-mgw-caller", "caller")]
-        yield [_without("x-mgw-caller", "tier", "anonymous"), _address(limits)]
+        yield [_header("x-user-tier", "tier"), _header(CALLER, "caller")]
+        yield [leases.where_absent(CALLER, "tier", "anonymous"), _address(limits)]
     else:
         yield [leases.asked(), _decided(), _tier(), _caller()]
         yield [leases.asked(), _decided(), _tier(), _address(limits)]
@@ -89,16 +91,6 @@ def _bucket(most: int, a_second: int) -> protos.token_bucket.TokenBucket:
 def _header(name: str, key: str) -> Actions:
     """Drops the descriptor where the header is not there."""
     return Actions(request_headers=Actions.RequestHeaders(header_name=name, descriptor_key=key))
-
-
-def _without(name: str, key: str, value: str) -> Actions:
-    """Drops the descriptor where the header is there."""
-    there = protos.route_components.HeaderMatcher(name=name, present_match=True)
-    return Actions(
-        header_value_match=Actions.HeaderValueMatch(
-            descriptor_key=key, descriptor_value=value, expect_match=protos.boolean(False), headers=[there]
-        )
-    )
 
 
 def _decided() -> Actions:

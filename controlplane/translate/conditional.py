@@ -8,7 +8,7 @@ What is made goes by the condition's name: settings of a route, and dynamic meta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
 
@@ -16,60 +16,52 @@ from controlplane import protos
 
 Matcher = protos.xds_matcher.Matcher
 Predicate = Matcher.MatcherList.Predicate
+StringMatcher = protos.xds_string_matcher.StringMatcher
 Action = protos.xds_extension.TypedExtensionConfig
 ExecuteFilterAction = protos.composite_filter.ExecuteFilterAction
 
 
 def unless(header: str, value: str, name: str, message: Message) -> Message:
     """The filter, for every request but those whose header has this value. What fails to say so meets it."""
-    return switch([(header, value, skip())], made(name, message))
+    return switch(header, {value: skip()}, made(name, message))
 
 
-def switch(cases: Sequence[tuple[str, str, Action]], otherwise: Action) -> Message:
-    """The action of the first case whose header has that value."""
+def switch(header: str, cases: Mapping[str, Action], otherwise: Action) -> Message:
+    """The action of the header's value."""
     matchers = [
-        Matcher.MatcherList.FieldMatcher(predicate=_has(header, value), on_match=Matcher.OnMatch(action=action))
-        for header, value, action in cases
+        Matcher.MatcherList.FieldMatcher(
+            predicate=says(header, StringMatcher(exact=value)), on_match=Matcher.OnMatch(action=action)
+        )
+        for value, action in cases.items()
     ]
     matcher = Matcher(
         matcher_list=Matcher.MatcherList(matchers=matchers), on_no_match=Matcher.OnMatch(action=otherwise)
     )
-    composite = protos.extension.TypedExtensionConfig(
-        name="composite", typed_config=protos.any_of(protos.composite_filter.Composite())
-    )
+    composite = protos.named("composite", protos.composite_filter.Composite())
     return protos.extension_matcher.ExtensionWithMatcher(xds_matcher=matcher, extension_config=composite)
 
 
 def skip() -> protos.xds_extension.TypedExtensionConfig:
     """No filter."""
-    return _action("skip", protos.skip_action.SkipFilter())
+    return protos.xds_named("skip", protos.skip_action.SkipFilter())
 
 
 def made(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
     """One filter."""
-    return _action("make", ExecuteFilterAction(typed_config=_config(name, message)))
+    return protos.xds_named("make", ExecuteFilterAction(typed_config=protos.named(name, message)))
 
 
 def made_in_turn(filters: Sequence[tuple[str, Message]]) -> protos.xds_extension.TypedExtensionConfig:
     """Several filters, as a chain."""
     chain = protos.composite_filter.FilterChainConfiguration(
-        typed_config=[_config(name, message) for name, message in filters]
+        typed_config=[protos.named(name, message) for name, message in filters]
     )
-    return _action("make", ExecuteFilterAction(filter_chain=chain))
+    return protos.xds_named("make", ExecuteFilterAction(filter_chain=chain))
 
 
-def _has(header: str, value: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
-    seen = protos.http_inputs.HttpRequestHeaderMatchInput(header_name=header)
-    return Predicate(
-        single_predicate=Predicate.SinglePredicate(
-            input=_action(header, seen), value_match=protos.xds_string_matcher.StringMatcher(exact=value)
-        )
-    )
-
-
-def _config(name: str, message: Message) -> protos.extension.TypedExtensionConfig:
-    return protos.extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
-
-
-def _action(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
-    return protos.xds_extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
+def says(
+    header: str, match: protos.xds_string_matcher.StringMatcher
+) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
+    """Whether a request's header is there and like this."""
+    seen = protos.xds_named(header, protos.http_inputs.HttpRequestHeaderMatchInput(header_name=header))
+    return Predicate(single_predicate=Predicate.SinglePredicate(input=seen, value_match=match))

@@ -36,7 +36,7 @@ RATELIMIT_TIMEOUT_SECONDS = 0.1
 
 IDENTITY, SETTLED, UNVERIFIED = "x-mgw-identity", "settled", "unverified"
 """The front door's word on the caller: authz is not asked; or there is a token that Envoy may be able to verify."""
-INTERNAL_HEADERS = (IDENTITY, "x-mgw-caller", "x-mgw-counter", leases.LEASED, leases.REPORT, leases.REFUSED)
+INTERNAL_HEADERS = (IDENTITY, quota.CALLER, quota.COUNTER, leases.LEASED, leases.REPORT, leases.REFUSED)
 """Request headers for the chain alone, which go before the upstream. `early_mutations` takes a client's own away."""
 
 EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
@@ -88,14 +88,14 @@ def _identity(config: GatewayConfig, keys: EnvoyKeys) -> Message:
         (VERIFIER, _script(script.verifier(config, keys))),
         (EXT_AUTHZ, unless_settled),
     ]
-    cases = [(IDENTITY, SETTLED, conditional.skip()), (IDENTITY, UNVERIFIED, conditional.made_in_turn(in_turn))]
-    return conditional.switch(cases, conditional.made(EXT_AUTHZ, authz))
+    cases = {SETTLED: conditional.skip(), UNVERIFIED: conditional.made_in_turn(in_turn)}
+    return conditional.switch(IDENTITY, cases, conditional.made(EXT_AUTHZ, authz))
 
 
 def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
     """Whoever enforces the limits, and the ceiling."""
     over = http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle())
-    if config.limits.enforced_by == "ratelimit_service":
+    if not quota.is_used(config):
         # The ceiling comes after the service, for what it did not answer.
         unless_covered = conditional.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit())
         return [http_filter(RATE_LIMIT, unless_covered), over]

@@ -38,12 +38,15 @@ def route_settings(config: GatewayConfig, route: Route, of_numbers: str) -> dict
 
 def asked(name: str = ASKED[1]) -> protos.route_components.RateLimit.Action:
     """Drops the descriptor of a request that a lease covers. What fails to say so is asked about."""
+    return where_absent(LEASED, ASKED[0], name)
+
+
+def where_absent(header: str, key: str, value: str) -> protos.route_components.RateLimit.Action:
+    """An entry; drops the whole descriptor of a request that has the header."""
+    there = protos.route_components.HeaderMatcher(name=header, present_match=True)
     return Actions(
         header_value_match=Actions.HeaderValueMatch(
-            descriptor_key=ASKED[0],
-            descriptor_value=name,
-            expect_match=protos.boolean(False),
-            headers=[protos.route_components.HeaderMatcher(name=LEASED, present_match=True)],
+            descriptor_key=key, descriptor_value=value, expect_match=protos.boolean(False), headers=[there]
         )
     )
 

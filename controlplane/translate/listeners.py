@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlplane import __version__, protos
 from controlplane.model import GatewayConfig
-from controlplane.translate import answers, filters, logs
+from controlplane.translate import answers, filters, logs, quota
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
 from controlplane.translate.identity import NO_KEYS, EnvoyKeys
@@ -62,7 +62,7 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
         http_filters=filters.http_filters(config, keys),
         local_reply_config=answers.local_replies(__version__),
-        access_log=logs.access_logs(may_be_shadowed=config.limits.enforced_by == "ratelimit_service"),
+        access_log=logs.access_logs(may_be_shadowed=not quota.is_used(config)),
         use_remote_address=protos.boolean(True),
         xff_num_trusted_hops=config.listener.trusted_hops,
         # Envoy would append its own address for a client on loopback; the filter chain appends the client's.
@@ -77,11 +77,9 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
             )
         ),
         early_header_mutation_extensions=[
-            protos.extension.TypedExtensionConfig(
-                name="envoy.http.early_header_mutation.header_mutation",
-                typed_config=protos.any_of(
-                    protos.early_header_mutation.HeaderMutation(mutations=filters.early_mutations())
-                ),
+            protos.named(
+                "envoy.http.early_header_mutation.header_mutation",
+                protos.early_header_mutation.HeaderMutation(mutations=filters.early_mutations()),
             )
         ],
         server_header_transformation=Hcm.PASS_THROUGH,

@@ -23,13 +23,13 @@ from google.protobuf.message import Message
 
 from controlplane import protos
 from controlplane.model import GatewayConfig, Limit, Route
-from controlplane.translate import ceiling
+from controlplane.translate import ceiling, conditional
 from controlplane.translate.topology import RATELIMIT_CLUSTER
 
 RATE_LIMIT_QUOTA = "envoy.filters.http.rate_limit_quota"
 DOMAIN = "mgw"
 REPORTING_INTERVAL_SECONDS = 5
-CALLER, COUNTER = "x-mgw-caller", "x-mgw-counter"
+CALLER, COUNTER = ceiling.CALLER, "x-mgw-counter"
 """Request headers: `TIER PROVIDER/SUBJECT` of a verified caller; the route whose own numbers hold."""
 
 Settings = protos.rate_limit_quota.RateLimitQuotaBucketSettings
@@ -39,8 +39,13 @@ Matcher = protos.xds_matcher.Matcher
 Predicate = Matcher.MatcherList.Predicate
 
 
+def is_used(config: GatewayConfig) -> bool:
+    """Whether Envoy enforces the limits."""
+    return config.limits.enforced_by == "envoy"
+
+
 def rate_limit_quota(config: GatewayConfig) -> Message:
-    """The filter: a kind of bucket for each combination of what a request may say, the usual one first."""
+    """The filter: a kind of bucket for each combination of what a request may say."""
     server = protos.grpc_service.GrpcService(
         envoy_grpc=protos.grpc_service.GrpcService.EnvoyGrpc(cluster_name=RATELIMIT_CLUSTER)
     )
@@ -81,7 +86,7 @@ def _bucket(parts: Mapping[str, Builder.ValueBuilder]) -> protos.xds_matcher.Mat
         ),
         no_assignment_behavior=Settings.NoAssignmentBehavior(fallback_rate_limit=allow_all),
     )
-    return Matcher.OnMatch(action=_extension("bucket", settings))
+    return Matcher.OnMatch(action=protos.xds_named("bucket", settings))
 
 
 def _says(header: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
@@ -90,9 +95,7 @@ def _says(header: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
             google_re2=protos.xds_regex_matcher.RegexMatcher.GoogleRE2(), regex=".+"
         )
     )
-    return Predicate(
-        single_predicate=Predicate.SinglePredicate(input=_extension(header, _header(header)), value_match=anything)
-    )
+    return conditional.says(header, anything)
 
 
 def _both(one: str, other: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
@@ -100,7 +103,7 @@ def _both(one: str, other: str) -> protos.xds_matcher.Matcher.MatcherList.Predic
 
 
 def _value_of(name: str, read: Message) -> Builder.ValueBuilder:
-    return ValueBuilder(custom_value=protos.extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(read)))
+    return ValueBuilder(custom_value=protos.named(name, read))
 
 
 def _address(config: GatewayConfig) -> Builder.ValueBuilder:
@@ -112,10 +115,6 @@ def _address(config: GatewayConfig) -> Builder.ValueBuilder:
 
 def _header(name: str) -> Message:
     return protos.http_inputs.HttpRequestHeaderMatchInput(header_name=name)
-
-
-def _extension(name: str, message: Message) -> protos.xds_extension.TypedExtensionConfig:
-    return protos.xds_extension.TypedExtensionConfig(name=name, typed_config=protos.any_of(message))
 
 
 @cache
@@ -131,7 +130,7 @@ def has_own_counter(route: Route) -> bool:
 
 def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
     """What the front door is told of a route: the counter that it names in a header."""
-    return {"counter": route.name} if config.limits.enforced_by == "envoy" and has_own_counter(route) else {}
+    return {"counter": route.name} if is_used(config) and has_own_counter(route) else {}
 
 
 def ceiling_of(route: Route, config: GatewayConfig) -> protos.Any:

@@ -42,7 +42,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
     host.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(ceiling.policy(config.limits))
     host.virtual_clusters.extend(_ai_agents())
-    if config.limits.enforced_by == "envoy":
+    if quota.is_used(config):
         _leave_our_own_uncounted(host)
     return protos.route.RouteConfiguration(
         name=ROUTE_CONFIG,
@@ -145,7 +145,7 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     if settings := _front_settings(route, config, epochs):
         lines = "\n".join(f"{name}={value}" for name, value in settings.items())
         result.metadata.filter_metadata[filters.FRONT]["settings"] = lines
-    if config.limits.enforced_by == "envoy":
+    if quota.is_used(config):
         _spend_from_quotas(result, route, config)
     if route.max_request_bytes is not None:
         result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))

@@ -37,9 +37,7 @@ def tree(routes: Sequence[protos.route_components.Route]) -> protos.xds_matcher.
         by_start.setdefault(start, []).append(number)
     result = Matcher()
     header = protos.http_inputs.HttpRequestHeaderMatchInput(header_name=":path")
-    result.matcher_tree.input.CopyFrom(
-        protos.xds_extension.TypedExtensionConfig(name="path", typed_config=protos.any_of(header))
-    )
+    result.matcher_tree.input.CopyFrom(protos.xds_named("path", header))
     for start in sorted(by_start):
         numbers = sorted(number for shorter in beginnings(start, by_start) for number in by_start[shorter])
         entry = result.matcher_tree.prefix_match_map.map[start]

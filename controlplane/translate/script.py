@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 
 from controlplane.model import GatewayConfig
-from controlplane.translate import decisions, identity, leases
+from controlplane.translate import decisions, identity, leases, quota
 from controlplane.translate.identity import EnvoyKeys
 from controlplane.translate.lua import quoted
 
@@ -32,7 +32,7 @@ def verifier(config: GatewayConfig, keys: EnvoyKeys) -> str:
 
 
 def _caller(config: GatewayConfig, **constants: str) -> str:
-    constants |= {"IN_QUOTAS": _is(config.limits.enforced_by == "envoy")}
+    constants |= {"IN_QUOTAS": _is(quota.is_used(config))}
     return "".join(f"local {name} = {value}\n" for name, value in constants.items()) + _text("caller.lua")
 
 

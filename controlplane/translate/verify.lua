@@ -8,9 +8,8 @@ function envoy_on_request(handle)
   settle(headers, who)
   charge_to(headers, metadata, who)
   if settings.epoch == nil then return end -- nothing is kept
+  if IN_QUOTAS then say(metadata, who) end -- else it is said by now
   metadata:set(AUTHZ, "subject", who.subject)
-  metadata:set(AUTHZ, "tier", who.tier)
-  metadata:set(AUTHZ, "caller", who.caller)
   metadata:set(AUTHZ, "until", who.ends)
   metadata:set(AUTHZ, "epoch", settings.epoch)
 end
