@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, C
 
 AuthMode = Literal["required", "optional", "none"]
 StoreFailure = Literal["share", "open", "closed"]
+RequestLines = Literal["all", "failed"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 RetryReason = Literal["connect-failure", "reset", "gateway-error", "5xx"]
 """Envoy's words. `gateway-error` is 502, 503 or 504; it and `5xx` take a lost connection for one."""
@@ -293,6 +294,12 @@ class SecurityHeaders(Model):
     referrer_policy: Annotated[str, Field(pattern=r"^[a-z-]+(, ?[a-z-]+)*$")] | None = "no-referrer"
 
 
+class Log(Model):
+    """Which requests get a line on standard output. `failed`: those answered with 400 or more."""
+
+    requests: RequestLines = "all"
+
+
 class Endpoint(Model):
     """One address of a service."""
 
@@ -406,5 +413,6 @@ class GatewayConfig(Model):
     limits: Limits
     cors: Cors = Cors()
     security_headers: SecurityHeaders = SecurityHeaders()
+    log: Log = Log()
     services: Annotated[list[Service], Field(min_length=1)]
     routes: list[Route] = []

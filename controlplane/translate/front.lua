@@ -98,7 +98,8 @@ function envoy_on_request(handle)
     handle:streamInfo():dynamicMetadata():set("mgw", "query", logged(sub(path, mark + 1)))
   end
   if find(plain, "eyJ", 1, true) then handle:streamInfo():dynamicMetadata():set("mgw", "path", logged(plain)) end
-  if find(plain, "[%%\\]") or find(plain, "//", 1, true) or find(plain, "/.", 1, true) then
+  if find(plain, "%", 1, true) or find(plain, "\\", 1, true)
+    or find(plain, "//", 1, true) or find(plain, "/.", 1, true) then
     local clean = normalised(plain)
     if clean == nil then
       headers:replace("x-mgw-refuse", "path") -- the first route answers 400, after CORS had its say

@@ -62,7 +62,7 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
         http_filters=filters.http_filters(config, keys),
         local_reply_config=answers.local_replies(__version__),
-        access_log=logs.access_logs(may_be_shadowed=not quota.is_used(config)),
+        access_log=logs.access_logs(config.log.requests, may_be_shadowed=not quota.is_used(config)),
         use_remote_address=protos.boolean(True),
         xff_num_trusted_hops=config.listener.trusted_hops,
         # Envoy would append its own address for a client on loopback; the filter chain appends the client's.

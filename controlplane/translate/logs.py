@@ -7,8 +7,10 @@ So the usual request has a logger of its own, which reads headers alone; whateve
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from controlplane import protos
+from controlplane.model import RequestLines
 from controlplane.translate.answers import compare_status
 
 Comparison = protos.accesslog.ComparisonFilter
@@ -63,14 +65,14 @@ LISTENER_METADATA = {"anonymous": "anonymous"}
 """Text that a format falls back on: it cannot hold any by itself."""
 
 _ONLY_TOLD_IN_FULL = ("query", "ai_agent", "error", "rule", "shadow")
+_OF_PEOPLE = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
 _AGENTS = tuple(Header(name=name, present_match=True) for name in ("x-ai-agent", "ai-agent-id"))
-_MORE_TO_TELL = (
+_TELLING_PATHS = (
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="?")),
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="eyJ")),
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(prefix="/health")),
-    *_AGENTS,
 )
-"""Requests with a query, with what may be a token in the path, of the gateway itself, or of an agent."""
+"""Requests with a query, with what may be a token in the path, or of the gateway itself."""
 
 USUAL_FIELDS: dict[str, object] = {
     **{name: value for name, value in FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},
@@ -85,25 +87,35 @@ USUAL_FIELDS: dict[str, object] = {
 """The same for a request that was served by a service and has no query."""
 
 
-def access_logs(may_be_shadowed: bool = True) -> list[protos.accesslog.AccessLog]:
+def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> list[protos.accesslog.AccessLog]:
     """One logger a level, and one more where an agent asks: a format cannot branch, but a logger has a filter.
 
     Every request meets every filter, so each asks first what is cheap and mostly false. Whether a shadow rule would
-    have refused is dear to ask, and left out where there can be none.
+    have refused is dear to ask, and left out where there can be none. What nobody wants to read has no logger.
     """
+    failed = [
+        *_both_kinds("WARN", [compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
+        *_both_kinds("ERROR", [compare_status(Comparison.GE, 500)]),
+    ]
+    return failed if which == "failed" else [*_of_served(may_be_shadowed), *failed]
+
+
+def _of_served(may_be_shadowed: bool) -> list[protos.accesslog.AccessLog]:
     served = compare_status(Comparison.LE, 399)
     shadow, no_shadow = ([_shadow(True)], [_shadow(False)]) if may_be_shadowed else ([], [])
-    levels = {
-        "INFO": _all_of([served, _any_of([*map(_is, _MORE_TO_TELL), *shadow])]),
-        "WARN": _all_of([compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
-        "ERROR": compare_status(Comparison.GE, 500),
-    }
-    of_people = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
+    usual = [served, *map(_is_not, _TELLING_PATHS), *map(_is_not, _AGENTS), *no_shadow]
+    telling = [served, _any_of([*map(_is, _TELLING_PATHS), *shadow]), *map(_is_not, _AGENTS)]
     return [
-        _logger("INFO", USUAL_FIELDS, _all_of([served, *map(_is_not, _MORE_TO_TELL), *no_shadow])),
-        *(_logger(level, of_people, _all_of([when, *map(_is_not, _AGENTS)])) for level, when in levels.items()),
-        *(_logger(level, FIELDS, _all_of([_any_of([*map(_is, _AGENTS)]), when])) for level, when in levels.items()),
+        _logger("INFO", USUAL_FIELDS, usual),
+        _logger("INFO", _OF_PEOPLE, telling),
+        _logger("INFO", FIELDS, [_any_of([*map(_is, _AGENTS)]), served]),
     ]
+
+
+def _both_kinds(level: str, when: list[Filter]) -> Iterator[protos.accesslog.AccessLog]:
+    """People's requests and agents'."""
+    yield _logger(level, _OF_PEOPLE, [*when, *map(_is_not, _AGENTS)])
+    yield _logger(level, FIELDS, [*when, _any_of([*map(_is, _AGENTS)])])
 
 
 def _is(header: protos.route_components.HeaderMatcher) -> Filter:
@@ -134,18 +146,16 @@ def _shadow(is_there: bool) -> Filter:
     )
 
 
-def _all_of(filters: list[Filter]) -> Filter:
-    return Filter(and_filter=protos.accesslog.AndFilter(filters=filters))
-
-
 def _any_of(filters: list[Filter]) -> Filter:
     return Filter(or_filter=protos.accesslog.OrFilter(filters=filters))
 
 
-def _logger(level: str, fields: dict[str, object], when: Filter) -> protos.accesslog.AccessLog:
+def _logger(level: str, fields: dict[str, object], conditions: list[Filter]) -> protos.accesslog.AccessLog:
+    """What writes a line where all of these hold. There are two or more: Envoy takes no fewer."""
     log = protos.stream_logger.StdoutAccessLog(
         log_format=protos.substitution.SubstitutionFormatString(
             json_format=protos.struct({"level": level, **fields}), omit_empty_values=True
         )
     )
+    when = Filter(and_filter=protos.accesslog.AndFilter(filters=conditions))
     return protos.accesslog.AccessLog(name="envoy.access_loggers.stdout", filter=when, typed_config=protos.any_of(log))

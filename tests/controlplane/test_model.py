@@ -70,7 +70,7 @@ def test_default_settings() -> None:
     assert platform.on_bad_token == "anonymous"
     assert (config.limits.anonymous_key, config.limits.on_store_failure) == ("client_ip", "share")
     assert (config.cors.allow_origins, config.cors.max_age_seconds) == ([], 3600)
-    assert config.security_headers.enabled
+    assert (config.security_headers.enabled, config.log.requests) == (True, "all")
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,15 @@ def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str]
     assert set(taking[0]) == {"level", *(logs.USUAL_FIELDS if is_usual else in_full)}
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-ai-agent": "a"}, {":path": "/a?b"}], ids=str)
+@pytest.mark.parametrize(("status", "lines"), [(200, 0), (399, 0), (400, 1), (499, 1), (500, 1)])
+def test_served_requests_need_not_be_logged(status: int, lines: int, headers: dict[str, str]) -> None:
+    """With `log.requests: failed` only what was answered with 400 or more has a line."""
+    loggers = map(protos.message_to_dict, logs.access_logs("failed"))
+
+    assert sum(takes(logger["filter"], status, {":path": "/a", **headers}, False) for logger in loggers) == lines
+
+
 @pytest.mark.parametrize("config", [default_config(), rich_config()], ids=["default", "rich"])
 def test_the_listener_is_where_the_document_says(config: Any) -> None:
     """Host and port are the document's."""

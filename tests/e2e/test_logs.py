@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import SECRET, Gateway, bearer, client_address, eventually, token, unique
+from tests.e2e.conftest import StartGateway
+from tests.support.gateway import SECRET, Gateway, bearer, client_address, default_document, eventually, token, unique
 
 PATH = "/api/v1/genres"
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -155,3 +156,16 @@ def test_a_hostile_header_cannot_forge_a_line(gateway: Gateway) -> None:
     assert (line["level"], line["user_id"]) == ("INFO", subject)
     log = Path(gateway.component("envoy")["log"]).read_text()
     assert '"level":"FORGED"' not in log
+
+
+def test_served_requests_can_be_left_out(start: StartGateway) -> None:
+    """`log.requests: failed` keeps lines for refusals and failures; of what was served there are none."""
+    gateway = start(document=default_document() | {"log": {"requests": "failed"}})
+    served = [unique("served") for _ in range(3)]
+    for mine, target, more in zip(served, (PATH, f"{PATH}?q=1", PATH), ([], [], [("X-AI-Agent", "bot")]), strict=True):
+        assert gateway.ask(target, headers=[("X-Request-ID", mine), *more]).status == 200
+
+    assert asked(gateway, "/api/v1/user/profile")[1]["error"] == "UNAUTHORIZED"
+    assert asked(gateway, "/nowhere", "GET", ("X-AI-Agent", "bot"))[1]["ai_agent"] is True
+    assert asked(gateway, PATH, "GET", ("X-Demo-Status", "500"))[1]["level"] == "ERROR"
+    assert not {line["request_id"] for line in gateway.log_lines()} & set(served)

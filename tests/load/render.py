@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.load.bars import BARS
+from tests.load.bars import BARS, hundredths
 from tests.load.latency import FIXED
 from tests.load.results import Results
 
@@ -100,6 +100,12 @@ def _image(name: str, words: str) -> list[str]:
     return ["", f"![{words}](performance/{name}.svg)"]
 
 
+def _verdict(row: Figures) -> str:
+    if row["floor"] is None:
+        return ""
+    return "pass" if row["passes"] else "**fail**"
+
+
 def _bars(figures: Figures) -> list[str]:
     header = ["mode", "requests/s", "raw Envoy", "share (rounds)", "bar", "goal", "", "p50 ms", "p99 ms", "errors"]
     rows = [
@@ -108,9 +114,9 @@ def _bars(figures: Figures) -> list[str]:
             grouped(row["requests_per_second"]),
             grouped(row["raw_requests_per_second"]),
             _share(row),
-            f"{row['floor']:.2f}",
-            f"{row['goal']:.2f}",
-            "pass" if row["passes"] else "**fail**",
+            hundredths(row["floor"]),
+            hundredths(row["goal"]),
+            _verdict(row),
             row["p50"],
             row["p99"],
             row["errors"],
