@@ -9,12 +9,16 @@ asked about again, and the last one that fits passes.
 What is not spent is lost to the caller. So a lease is short, as long as the caller is likely to need it, and what a
 worker has lost or may still lose is never more than a twentieth of the requests that it let pass.
 
+A worker's questions go to several replicas in turn, and each sizes its own leases by what became of those: so a lease
+carries the name of the replica that granted it, and a worker says of each replica apart what it spent.
+
 Pure: time is an argument, in microseconds of one monotonic clock.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,15 +35,28 @@ RISK = 20
 ACTIVE_US = 1_000_000
 """Who asked within this time shares in a counter's leases."""
 MAX_HOLDERS = 64
+MAX_REPORT = 512
+"""Characters. A worker tells of the eight replicas whose leases it took last."""
 MAX_CALLERS = 20_000
 
 
+class Taken(NamedTuple):
+    """Of one replica's leases the last that a worker took, and what it spent of all of them so far."""
+
+    serial: int = 0
+    spent: int = 0
+
+
+_NOTHING = Taken()
+
+
 class Report(NamedTuple):
-    """What an Envoy worker says when it asks: who it is, the last lease that it took, what it spent of all so far."""
+    """What an Envoy worker says when it asks: who it is, whether it wants a lease (not while one may be on its way),
+    and what it took of each replica, by the replica's name."""
 
     holder: str
-    serial: int
-    spent: int
+    wanted: bool
+    taken: Mapping[str, Taken]
 
 
 class Wish(NamedTuple):
@@ -55,6 +72,7 @@ NO_WISH = Wish(0, 0)
 class Lease(NamedTuple):
     """Requests that a worker may let pass by itself. `cost` is what each is charged."""
 
+    replica: str
     serial: int
     units: int
     cost: int
@@ -62,7 +80,7 @@ class Lease(NamedTuple):
 
     def __str__(self) -> str:
         """As Envoy's front door reads it."""
-        return f"{self.serial} {self.units} {self.cost} {self.span_us // 1000}"
+        return f"{self.replica} {self.serial} {self.units} {self.cost} {self.span_us // 1000}"
 
 
 @dataclass(slots=True)
@@ -72,19 +90,23 @@ class _Holder:
     asked_us: int = 0
     asks: int = 0
     recent: float = 0.0
-    """Requests that passed lately; they fade over a lease's life."""
+    """Requests that passed lately, by whosever leases; they fade over a lease's life."""
     spent: int = 0
-    """Of all leases, as the worker last said."""
+    """Of all leases of this replica, as the worker last said."""
+    spent_everywhere: int = 0
     granted: int = 0
     serial: int = 0
     ends_us: int = 0
     """Until when the last lease can be spent."""
 
-    def hear(self, spent: int, now_us: int) -> None:
+    def hear(self, spent: int, spent_everywhere: int, now_us: int) -> None:
         """Take in a report."""
-        fade = max(0.0, 1 - (now_us - self.asked_us) / SPAN_US)
-        self.recent = self.recent * fade + 1 + spent - self.spent
-        self.asked_us, self.spent = now_us, spent
+        elapsed_us = now_us - self.asked_us
+        fade = max(0.0, 1 - elapsed_us / SPAN_US)
+        # A worker that tells no more of a replica whose leases it took long ago seems to have spent less than before.
+        more = 1 + max(0, spent_everywhere - self.spent_everywhere)
+        self.recent = self.recent * fade + more * SPAN_US / max(SPAN_US, elapsed_us)
+        self.asked_us, self.spent, self.spent_everywhere = now_us, spent, spent_everywhere
         self.asks += 1
 
     @property
@@ -94,18 +116,27 @@ class _Holder:
 
 
 def read_report(text: str) -> Report | None:
-    """HOLDER.SERIAL.SPENT; None for what is none."""
-    holder, _, numbers = text.partition(".")
-    serial, _, spent = numbers.partition(".")
-    if not (holder and serial.isdecimal() and spent.isdecimal() and len(text) <= 64):
+    """HOLDER.WANTED (1 or 0), then ;REPLICA.SERIAL.SPENT of each replica; None for what is none."""
+    first, *parts = text.split(";")
+    holder, _, wanted = first.partition(".")
+    if not holder or wanted not in ("0", "1") or len(text) > MAX_REPORT:
         return None
-    return Report(holder, int(serial), int(spent))
+    taken = {}
+    for part in parts:
+        replica, _, numbers = part.partition(".")
+        serial, _, spent = numbers.partition(".")
+        if not (replica and serial.isdecimal() and spent.isdecimal()):
+            return None
+        taken[replica] = Taken(int(serial), int(spent))
+    return Report(holder, wanted == "1", taken)
 
 
 class Leases:
-    """Who is worth a lease. Bounded: the least recently seen callers are forgotten, with how busy they were."""
+    """Who is worth a lease, by this replica. Bounded: the least recently seen callers are forgotten, with how busy they
+    were. No other replica, and none before it, may have had the name."""
 
-    def __init__(self, max_callers: int = MAX_CALLERS) -> None:
+    def __init__(self, name: str, max_callers: int = MAX_CALLERS) -> None:
+        self._name = name
         self._callers: OrderedDict[str, OrderedDict[str, _Holder]] = OrderedDict()
         self._max_callers = max_callers
 
@@ -115,10 +146,12 @@ class Leases:
     def wish(self, key: str, report: Report, most: int, now_us: int) -> Wish:
         """What to charge ahead for a worker's caller. `most` is the smaller of its `burst` and `rpm`, in requests."""
         holders = self._holders(key)
-        holder = self._holder(holders, report)
-        holder.hear(report.spent, now_us)
-        if report.serial != holder.serial and now_us < holder.ends_us:
-            return NO_WISH  # the last lease is on its way: the worker's other requests ask meanwhile
+        taken = report.taken.get(self._name, _NOTHING)
+        everywhere = sum(each.spent for each in report.taken.values())
+        holder = self._holder(holders, report.holder, taken, everywhere)
+        holder.hear(taken.spent, everywhere, now_us)
+        if not report.wanted or (taken.serial != holder.serial and now_us < holder.ends_us):
+            return NO_WISH  # a lease is on its way: the worker's other requests ask meanwhile
         active = sum(now_us - other.asked_us < ACTIVE_US for other in holders.values())
         at_most = most // (SHARE * active)
         units = min(int(holder.recent * 2 / 3), holder.may_be_lost, MAX_UNITS, at_most)
@@ -135,7 +168,7 @@ class Leases:
         if holder is None or not units:
             return None
         holder.granted += units
-        return Lease(holder.serial, units, cost)
+        return Lease(self._name, holder.serial, units, cost)
 
     def _holders(self, key: str) -> OrderedDict[str, _Holder]:
         holders = self._callers.get(key)
@@ -148,12 +181,14 @@ class Leases:
         return holders
 
     @staticmethod
-    def _holder(holders: OrderedDict[str, _Holder], report: Report) -> _Holder:
-        holder = holders.get(report.holder)
-        if holder is None or not holder.spent <= report.spent <= holder.granted:  # it has forgotten, and begins anew
-            holder = holders[report.holder] = _Holder(serial=report.serial, spent=report.spent, granted=report.spent)
+    def _holder(holders: OrderedDict[str, _Holder], name: str, taken: Taken, everywhere: int) -> _Holder:
+        holder = holders.get(name)
+        if holder is None or not holder.spent <= taken.spent <= holder.granted:  # it has forgotten, and begins anew
+            holder = holders[name] = _Holder(
+                serial=taken.serial, spent=taken.spent, granted=taken.spent, spent_everywhere=everywhere
+            )
             if len(holders) > MAX_HOLDERS:
                 holders.popitem(last=False)
         else:
-            holders.move_to_end(report.holder)
+            holders.move_to_end(name)
         return holder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -48,7 +49,7 @@ class Limiter:
         self._counters = counters
         self._local = local
         self._watcher = watcher
-        self._leases = Leases()
+        self._leases = Leases(secrets.token_hex(4))
 
     async def check(self, questions: Sequence[Question], plan: Plan) -> Decision:
         """One decision for all questions of a request: all charges are made, or none."""

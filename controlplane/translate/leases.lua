@@ -7,31 +7,55 @@
 
 local LIMITER = "envoy.filters.http.ratelimit"
 local WORKER = string.match(tostring({}), "0x(%x+)") .. string.format("%x", os.time() % 65536)
-local MAX_LEASES = 20000
+local MAX_LEASES, MAX_REPLICAS = 20000, 8
 local REFUSED_SECONDS = 0.1 -- an operator who gives something back waits as long before the answer
+local LEASE_SECONDS = 0.1 -- what was asked for earlier has ended
 
--- By the route's limits and the caller, in two generations as in the decision cache. An account has what is spent of all
--- leases, the one in use, and the next, which was asked for in time.
+-- By the route's limits and the caller, in two generations as in the decision cache. An account has the lease in use, the
+-- next, which was asked for in time, and what was taken of each replica of the service, the latest last.
 local young, old, count = {}, {}, 0
 
 local function account_of(key)
   local account = young[key]
   if account ~= nil then return account end
-  account = old[key] or {spent = 0, serial = "0", left = 0, ends = 0}
+  account = old[key] or {taken = {}, left = 0, ends = 0, awaited = 0}
   if count >= MAX_LEASES then young, old, count = {}, young, 0 end
   young[key], count = account, count + 1
   return account
 end
 
+-- What was taken of the replica that granted a lease.
+local function taken_of(account, replica)
+  local all = account.taken
+  local known = {replica = replica, spent = 0}
+  for at, each in ipairs(all) do
+    if each.replica == replica then
+      known = table.remove(all, at)
+      break
+    end
+  end
+  if #all == MAX_REPLICAS then table.remove(all, 1) end -- that one will take this worker for a new one
+  all[#all + 1] = known
+  return known
+end
+
 local function begin(account, lease)
   account.following = nil
-  account.serial, account.left, account.ends, account.terms = lease.serial, lease.units, lease.ends, lease
+  account.left, account.ends, account.terms = lease.units, lease.ends, lease
   account.renew_at = math.floor(lease.units / 2)
 end
 
+-- Wants a lease, unless one may be on its way: from another replica it would come beside that one, and end unspent.
 local function ask(headers, metadata, account, now)
-  headers:replace("x-mgw-lease", WORKER .. "." .. account.serial .. "." .. account.spent)
-  note(metadata, {account = account, asked = now})
+  local wait = account.awaited - now
+  local wanted = wait <= 0 or wait > LEASE_SECONDS -- a clock that was set back makes nobody wait
+  if wanted then account.awaited = now + LEASE_SECONDS end
+  local report = WORKER .. (wanted and ".1" or ".0")
+  for _, each in ipairs(account.taken) do
+    report = report .. ";" .. each.replica .. "." .. each.serial .. "." .. each.spent
+  end
+  headers:replace("x-mgw-lease", report)
+  note(metadata, {account = account, asked = now, wanted = wanted})
 end
 
 local function refuse(headers, metadata, refusal, now)
@@ -65,9 +89,10 @@ local function spend(headers, metadata, limits, charged, now)
     ask(headers, metadata, account, now)
     return false
   end
-  account.left, account.spent = account.left - 1, account.spent + 1
+  local terms = account.terms
+  account.left, terms.of.spent = account.left - 1, terms.of.spent + 1
   headers:replace("x-mgw-leased", "1")
-  note(metadata, {account = account, spent = account.terms, after = account.terms.units - account.left})
+  note(metadata, {account = account, spent = terms, after = terms.units - account.left})
   return true
 end
 
@@ -82,21 +107,24 @@ end
 
 -- The answer to a request that asked: a lease may have come with it, or a refusal that holds for a while.
 local function take(headers, metadata, asked)
+  if asked.wanted then asked.account.awaited = 0 end
   local said = metadata:get(LIMITER)
   if said ~= nil and said.refused ~= nil then return take_refusal(headers, said, asked) end
   local text = said and said.lease
   if text == nil then return end
-  local serial, units, cost, span = string.match(text, "^(%d+) (%d+) (%d+) (%d+)$")
+  local replica, serial, units, cost, span = string.match(text, "^(%x+) (%d+) (%d+) (%d+) (%d+)$")
   local remaining = tonumber(headers:get("x-ratelimit-remaining"))
   if serial == nil or remaining == nil then return end
   local account = asked.account
+  local of = taken_of(account, replica)
+  of.serial = serial
   local lease = {
-    serial = serial, units = tonumber(units), cost = tonumber(cost), ends = asked.asked + tonumber(span) / 1000,
+    of = of, units = tonumber(units), cost = tonumber(cost), ends = asked.asked + tonumber(span) / 1000,
     remaining = remaining, limit = headers:get("x-ratelimit-limit"), reset = headers:get("x-ratelimit-reset"),
     policy = headers:get("ratelimit-policy"),
   }
   if account.left > 0 then
-    account.following, account.serial = lease, serial
+    account.following = lease
   else
     begin(account, lease)
   end

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from ratelimit_service.leases import MAX_UNITS, SPAN_US
+from tests.e2e.conftest import StartGateway
 from tests.support.gateway import (
     ORIGIN,
     Echo,
@@ -229,6 +230,26 @@ def test_a_busy_caller_is_asked_about_seldom(leasing: Gateway) -> None:
     assert {passage.answer.value("x-ratelimit-limit") for passage in through} == {"60000"}
     used = the_tier(leasing, caller, "heavy")["used"]
     assert len(through) <= used <= 1.25 * len(through) + HELD
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_several_replicas_are_asked_as_seldom(start: StartGateway, replicas: int) -> None:
+    """However many there are: together they hear of few requests, and next to nothing is charged in vain."""
+    document = the_document()
+    document["limits"]["tiers"]["vast"] = {"rps": 20_000, "rpm": 1_000_000, "burst": 20_000}
+    gateway = start("--ratelimit", str(replicas), document=document)
+    caller = unique()
+    data = request_of(bearer(token(caller, "vast")), PATH)
+    first = passed(hammer_all(addresses(gateway), data, 8, requests=400))
+    before = decisions(gateway, replicas)
+
+    passages = hammer_all(addresses(gateway), data, 8, requests=400)
+
+    asked = decisions(gateway, replicas) - before
+    assert asked < len(passages) / 4, f"asked about {asked:.0f} of {len(passages)}"
+    through = len(first) + len(passed(passages))
+    used = the_tier(gateway, caller, "vast")["used"]
+    assert through <= used <= 1.1 * through + HELD
 
 
 def test_who_is_verified_in_envoy_has_leases_too(inside: Gateway) -> None:

@@ -12,8 +12,10 @@ from ratelimit_service.leases import (
     RISK,
     SHARE,
     SPAN_US,
+    Lease,
     Leases,
     Report,
+    Taken,
     Wish,
     read_report,
 )
@@ -21,22 +23,41 @@ from ratelimit_service.leases import (
 PLENTY = 1_000_000
 
 
-class Worker:
-    """An Envoy worker whose requests come every `every_us`, and pass by a lease while there is one."""
+def a_report(holder: str = "w", serial: int = 0, spent: int = 0, *, wanted: bool = True) -> Report:
+    """Of a worker that took leases of the one replica there is."""
+    return Report(holder, wanted, {"r0": Taken(serial, spent)})
 
-    def __init__(self, leases: Leases, name: str = "w", every_us: int = 1_000, most: int = PLENTY) -> None:
-        self.leases, self.name, self.every_us, self.most = leases, name, every_us, most
-        self.serial, self.spent, self.left, self.ends_us, self.now_us = 0, 0, 0, 0, 0
+
+def replicas(number: int) -> list[Leases]:
+    return [Leases(f"r{index}") for index in range(number)]
+
+
+class Worker:
+    """An Envoy worker whose requests come every `every_us`, and pass by a lease while there is one.
+
+    It asks its replicas in turn.
+    """
+
+    def __init__(self, *leases: Leases, name: str = "w", every_us: int = 1_000, most: int = PLENTY) -> None:
+        self.replicas, self.name, self.every_us, self.most = leases, name, every_us, most
+        self.taken: dict[str, Taken] = {}
+        self.of, self.left, self.ends_us, self.now_us = "", 0, 0, 0
         self.asks, self.granted, self.sizes = 0, 0, [0]
+
+    @property
+    def spent(self) -> int:
+        return sum(taken.spent for taken in self.taken.values())
 
     def ask(self) -> Wish:
         """One question; what is granted is taken at once."""
+        leases = self.replicas[self.asks % len(self.replicas)]
         self.asks += 1
-        report = Report(self.name, self.serial, self.spent)
-        wish = self.leases.wish("key", report, self.most, self.now_us)
-        lease = self.leases.grant("key", report, wish.units, 1) if wish.units else None
+        report = Report(self.name, True, dict(self.taken))
+        wish = leases.wish("key", report, self.most, self.now_us)
+        lease = leases.grant("key", report, wish.units, 1) if wish.units else None
         if lease is not None:
-            self.serial, self.left, self.ends_us = lease.serial, lease.units, self.now_us + lease.span_us
+            self.of, self.left, self.ends_us = lease.replica, lease.units, self.now_us + lease.span_us
+            self.taken[self.of] = Taken(lease.serial, self.taken.get(self.of, Taken()).spent)
             self.granted += lease.units
             self.sizes.append(lease.units)
         return wish
@@ -46,16 +67,21 @@ class Worker:
         for _ in range(requests):
             self.now_us += self.every_us
             if self.left and self.now_us < self.ends_us:
-                self.left, self.spent = self.left - 1, self.spent + 1
+                self.left -= 1
+                self.taken[self.of] = self.taken[self.of]._replace(spent=self.taken[self.of].spent + 1)
             else:
                 self.left = 0
                 self.ask()
         return self
 
 
-def test_a_busy_caller_soon_asks_seldom() -> None:
-    """A thousand requests a second need a question for some sixty: two thirds of what passes in a lease's life."""
-    worker = Worker(Leases()).run(5_000)
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_busy_caller_soon_asks_seldom(number: int) -> None:
+    """A thousand requests a second need a question for some sixty: two thirds of what passes in a lease's life.
+
+    However many replicas there are.
+    """
+    worker = Worker(*replicas(number)).run(5_000 * number)
     before = worker.asks
     worker.run(1_000)
 
@@ -65,18 +91,19 @@ def test_a_busy_caller_soon_asks_seldom() -> None:
 
 def test_a_caller_who_asks_seldom_gets_none() -> None:
     """Fewer than two requests in a lease's life are nothing to charge ahead for."""
-    assert Worker(Leases(), every_us=SPAN_US).run(2_000).granted == 0
+    assert Worker(*replicas(1), every_us=SPAN_US).run(2_000).granted == 0
 
 
 @given(
     st.lists(
         st.tuples(st.sampled_from([100, 1_000, 10_000, 60_000]), st.integers(1, 500), st.integers(0, 3_000_000)),
         max_size=20,
-    )
+    ),
+    st.integers(1, 3),
 )
-def test_little_is_ever_lost(phases: list[tuple[int, int, int]]) -> None:
+def test_little_is_ever_lost(phases: list[tuple[int, int, int]], number: int) -> None:
     """However requests come and pause: what was charged ahead and not spent is a small part of what passed."""
-    worker = Worker(Leases())
+    worker = Worker(*replicas(number))
     for every_us, requests, pause_us in phases:
         worker.every_us = every_us
         worker.run(requests)
@@ -86,8 +113,8 @@ def test_little_is_ever_lost(phases: list[tuple[int, int, int]]) -> None:
 
 def test_one_lease_at_a_time() -> None:
     """What a worker's other requests ask while a lease is on its way brings no second one."""
-    leases = Leases()
-    report = Report("w", 0, 0)
+    leases = Leases("r0")
+    report = a_report()
     wishes = [leases.wish("key", report, PLENTY, number * 100) for number in range(3 * RISK)]
 
     assert [wish.units for wish in wishes if wish.units] == [1]
@@ -95,8 +122,8 @@ def test_one_lease_at_a_time() -> None:
 
 def test_a_lease_that_never_came_is_waited_for_once() -> None:
     """After its end the worker may have another; what it lost counts against it."""
-    leases = Leases()
-    report = Report("w", 0, 0)
+    leases = Leases("r0")
+    report = a_report()
     granted = []
     for number in range(8 * RISK):
         wish = leases.wish("key", report, PLENTY, number * 1_000)
@@ -110,7 +137,7 @@ def test_a_lease_that_never_came_is_waited_for_once() -> None:
 
 def test_what_the_store_refuses_is_no_lease() -> None:
     """Nothing was charged, so nothing is at risk."""
-    leases, report = Leases(), Report("w", 0, 0)
+    leases, report = Leases("r0"), a_report()
     while not leases.wish("key", report, PLENTY, 0).units:
         pass
 
@@ -121,24 +148,59 @@ def test_what_the_store_refuses_is_no_lease() -> None:
 
 def test_a_worker_that_forgot_begins_anew() -> None:
     """An Envoy whose script was replaced, or that made room, counts from nothing again; a lie gains nothing."""
-    leases = Leases()
+    leases = Leases("r0")
     worker = Worker(leases).run(2_000)
-    worker.serial = worker.spent = worker.left = 0
+    worker.taken, worker.left = {}, 0
 
     assert {worker.ask().units for _ in range(RISK - 1)} == {0}
-    assert leases.wish("key", Report("w", 10**6, 10**6), PLENTY, worker.now_us).units == 0
+    assert leases.wish("key", a_report("w", 10**6, 10**6), PLENTY, worker.now_us).units == 0
+
+
+def test_a_replica_that_is_new_begins_anew() -> None:
+    """It has granted nothing, whatever was taken of one that is gone, and is told how busy the worker is."""
+    worker = Worker(Leases("gone")).run(2_000)
+    worker.replicas, worker.left, before = (Leases("new"),), 0, worker.granted
+    assert {worker.ask().units for _ in range(RISK - 1)} == {0}
+
+    worker.run(5_000)
+
+    assert worker.granted > before
+    assert worker.taken["new"].spent > 0
+
+
+def test_a_replica_of_which_no_more_is_told() -> None:
+    """A worker tells of few replicas only: what it seems to have spent may shrink, and nothing breaks."""
+    one, other = replicas(2)
+    worker = Worker(one, other).run(4_000)
+    del worker.taken["r1"]
+    worker.replicas, worker.left = (one,), 0
+
+    assert worker.ask().units >= 0
+    worker.run(2_000)
+    assert worker.sizes[-1] > 0
+
+
+def test_a_worker_that_awaits_one_gets_none() -> None:
+    """Another replica's lease may be on its way: two at once could not both be spent."""
+    leases = Leases("r0")
+    worker = Worker(leases).run(2_000)
+
+    for _ in range(RISK):
+        waiting = Report("w", False, worker.taken)
+        assert leases.wish("key", waiting, PLENTY, worker.now_us).units == 0
+    assert worker.ask().units > 0
 
 
 @pytest.mark.parametrize(("most", "units"), [(SHARE * MIN_UNITS - 1, 0), (SHARE * MIN_UNITS, 32), (800, 40)])
 def test_a_lease_is_a_small_part_of_the_limit(most: int, units: int) -> None:
     """A twentieth; where that is next to nothing there is none."""
-    assert max(Worker(Leases(), most=most).run(5_000).sizes) == units
+    assert max(Worker(*replicas(1), most=most).run(5_000).sizes) == units
 
 
 def test_holders_share_the_part() -> None:
     """Two workers of one caller have half of it each."""
-    leases = Leases()
-    one, two = (Worker(leases, name, most=1600) for name in ("one", "two"))
+    leases = Leases("r0")
+    one, two = (Worker(leases, name=name, most=1600) for name in ("one", "two"))
     for _ in range(5_000):
         one.run(1)
         two.run(1)
@@ -148,20 +210,29 @@ def test_holders_share_the_part() -> None:
 
 def test_memory_is_bounded() -> None:
     """The least recently seen callers and workers are forgotten."""
-    leases = Leases(max_callers=10)
+    leases = Leases("r0", max_callers=10)
     for number in range(100):
-        leases.wish(f"key{number}", Report("w", 0, 0), PLENTY, number)
-        leases.wish("key", Report(f"w{number}", 0, 0), PLENTY, number)
+        leases.wish(f"key{number}", a_report(), PLENTY, number)
+        leases.wish("key", a_report(f"w{number}"), PLENTY, number)
 
     assert len(leases) == 10 < MAX_CALLERS
 
 
-@pytest.mark.parametrize("text", ["", "w", "w.", "w.1", ".1.1", "w.1.x", "w.-1.1", "w.1.1.1", "w" * 70 + ".1.1"])
+NO_REPORTS = ["", "w", "w.", ".1", "w.2", "w.1;", "w.1;r", "w.1;r.1", "w.1;r.1.x", "w.1;.1.1", "w.1;r.-1.1", "w.1.1"]
+
+
+@pytest.mark.parametrize("text", [*NO_REPORTS, "w.1" + ";r.1.1" * 100])
 def test_a_report_that_is_none(text: str) -> None:
     """Only Envoy's front door writes reports, but whoever does: nothing is taken that is none."""
     assert read_report(text) is None
 
 
 def test_a_report() -> None:
-    """Who, which lease, and how much of it was spent."""
-    assert read_report("7f3a.12.30") == Report("7f3a", 12, 30)
+    """Who, whether a lease is wanted, and of each replica which lease it took last, and how much was spent."""
+    assert read_report("7f3a.1") == Report("7f3a", True, {})
+    assert read_report("7f3a.0;ab.12.30;cd.1.0") == Report("7f3a", False, {"ab": Taken(12, 30), "cd": Taken(1, 0)})
+
+
+def test_a_lease_as_envoy_reads_it() -> None:
+    """Whose, which, how many requests, what each is charged, for how many milliseconds."""
+    assert str(Lease("ab", 12, 40, 2)) == "ab 12 40 2 100"

@@ -10,7 +10,7 @@ import pytest
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.descriptors import Question
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import NO_WISH, Report, Wish
+from ratelimit_service.leases import NO_WISH, Report, Taken, Wish
 from ratelimit_service.limiter import Limiter, charges_for, failure_mode, may_lease
 from ratelimit_service.limits import MAX_COST, Charge, Reading
 from ratelimit_service.policy import read_policy
@@ -143,8 +143,8 @@ class Granting(MemoryCounters):
         return now_us, wish.units, readings
 
 
-def a_worker(lease: str = "e1/", route: str = "content", serial: int = 0, spent: int = 0) -> Question:
-    return a_question(route)._replace(report=Report("w", serial, spent), lease=lease)
+def a_worker(lease: str = "e1/", route: str = "content") -> Question:
+    return a_question(route)._replace(report=Report("w", True, {}), lease=lease)
 
 
 async def leased(limiter: Limiter, question: Question, times: int = 2_000) -> list[int]:
@@ -154,8 +154,9 @@ async def leased(limiter: Limiter, question: Question, times: int = 2_000) -> li
         lease = (await limiter.check([question], LEASED_PLAN)).lease
         units.append(lease.units if lease else 0)
         if lease and question.report:
-            report = question.report._replace(serial=lease.serial, spent=question.report.spent + lease.units)
-            question = question._replace(report=report)
+            before = question.report.taken.get(lease.replica, Taken())
+            taken = {lease.replica: Taken(lease.serial, before.spent + lease.units)}
+            question = question._replace(report=question.report._replace(taken=taken))
     return units
 
 

@@ -190,7 +190,7 @@ async def test_metrics(ask: Ask, metrics: Metrics) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "report", "told"),
-    [("now/", "w.0.0", True), ("before/", "w.0.0", False), ("now/", None, False), ("yes", "w.0.0", False)],
+    [("now/", "w.1", True), ("before/", "w.1", False), ("now/", None, False), ("yes", "w.1", False)],
 )
 async def test_how_long_a_refusal_holds(
     ask: Ask, server: RateLimitServer, asked: str, report: str | None, told: bool
