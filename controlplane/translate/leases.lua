@@ -18,7 +18,7 @@ local young, old, count = {}, {}, 0
 local function account_of(key)
   local account = young[key]
   if account ~= nil then return account end
-  account = old[key] or {taken = {}, left = 0, ends = 0, awaited = 0}
+  account = old[key] or {taken = {}, left = 0, ends = 0, asked = 0, awaited = 0}
   if count >= MAX_LEASES then young, old, count = {}, young, 0 end
   young[key], count = account, count + 1
   return account
@@ -45,8 +45,12 @@ local function begin(account, lease)
   account.renew_at = math.floor(lease.units / 2)
 end
 
--- Wants a lease, unless one may be on its way: from another replica it would come beside that one, and end unspent.
+-- Who asks more seldom than a lease lasts has no use for one, and asks as if there were none: that is cheaper.
+-- Others want one, unless one may be on its way: from another replica it would come beside that one, and end unspent.
 local function ask(headers, metadata, account, now)
+  local is_busy = now - account.asked < LEASE_SECONDS
+  account.asked = now
+  if not is_busy then return end
   local wait = account.awaited - now
   local wanted = wait <= 0 or wait > LEASE_SECONDS -- a clock that was set back makes nobody wait
   if wanted then account.awaited = now + LEASE_SECONDS end
@@ -70,6 +74,7 @@ local function spend(headers, metadata, limits, charged, now)
   local account = account_of(limits .. charged)
   if account.refusal ~= nil then
     if now < account.refusal.ends then
+      account.asked = now -- who goes on is busy when it ends
       refuse(headers, metadata, account.refusal, now)
       return true
     end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import threading
 import time
 from collections import Counter
@@ -172,16 +171,6 @@ def the_tier(gateway: Gateway, caller: str, tier: str) -> Any:
     told = eventually(lambda: (answer := gateway.api("GET", path)).status_code == 200 and answer, 5)
     assert told, "the store does not answer"
     return next(rule for rule in told.json()["rules"] if rule["rule"] == "tier")
-
-
-def operate(gateway: Gateway, method: str, caller: str, verb: str, **body: Any) -> Any:
-    headers = [("Content-Type", "application/json")]
-    path, content = f"/v1/callers/{caller}/{verb}", json.dumps(body)
-    told = gateway.api(method, path, content=content, headers=headers)
-    if told.status_code == 503:  # as above
-        told = gateway.api(method, path, content=content, headers=headers)
-    assert told.status_code == 200, told.text
-    return told.json()
 
 
 _numbers = count(1)
@@ -370,7 +359,7 @@ def test_an_override_holds_when_it_is_answered(leasing: Gateway) -> None:
     for caller in (unique(), unique(), unique()):
         with hammered(addresses(leasing), request_of(bearer(token(caller, "heavy")), PATH)) as passages:
             time.sleep(0.5)
-            operate(leasing, "PUT", caller, "override", **LOW, expires_in_seconds=60, reason="a crawler")
+            leasing.operate("PUT", caller, "override", LOW | {"expires_in_seconds": 60, "reason": "a crawler"})
             answered = time.monotonic()
             time.sleep(0.2)
 
@@ -386,7 +375,7 @@ def test_a_reset_gives_no_more_than_the_limit(leasing: Gateway) -> None:
     put_live(leasing, document)
     with hammered(addresses(leasing), request_of(bearer(token(caller, "quick")), PATH)) as passages:
         time.sleep(0.25)
-        operate(leasing, "POST", caller, "reset", reason="to begin again")
+        leasing.operate("POST", caller, "reset", {"reason": "to begin again"})
         answered = time.monotonic()
         time.sleep(2)
 
