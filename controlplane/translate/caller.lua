@@ -3,7 +3,7 @@
 -- by translate/script.py.
 
 -- What a request leaves behind is collected once there is three times as much of it as of what is kept, not as much:
--- half the work, for memory that a full cache can afford.
+-- a third of the work, for memory that a full cache can afford.
 collectgarbage("setpause", 400)
 
 local AUTHZ = "envoy.filters.http.ext_authz"
