@@ -262,19 +262,18 @@ class Gateway:
             return client.request(method, run["api"] + path, content=content, headers=sent)
 
     def operate(self, method: str, caller: str, verb: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What an operator does with one caller; once more if the store was late on a machine that is out of breath."""
+        """What an operator does with one caller; again if the store is late on a machine that is out of breath."""
         content = None if body is None else json.dumps(body)
-        for _ in range(2):
-            told = self.api(
-                method,
-                f"/v1/callers/{caller}/{verb}",
-                content=content,
-                headers=[("Content-Type", "application/json")],
-            )
-            if told.status_code != 503:
-                break
-        assert told.status_code == 200, told.text
-        return told.json()
+        path, headers = f"/v1/callers/{caller}/{verb}", [("Content-Type", "application/json")]
+
+        def told() -> httpx2.Response | None:
+            answer = self.api(method, path, content=content, headers=headers)
+            return None if answer.status_code == 503 else answer
+
+        answer = eventually(told, every=0.2)
+        assert answer is not None, "the store does not answer"
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     def put_config(self, document: Mapping[str, Any]) -> httpx2.Response:
         """Replace the whole document, whatever the current revision is."""
