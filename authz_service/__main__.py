@@ -1,27 +1,24 @@
 """Starts the authorization service: `python -m authz_service`."""
 
 import asyncio
-import gc
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
-import uvloop
-from google.protobuf.internal import api_implementation
 
-from .adsclient import AdsClient
-from .enforcement import Enforcement, read_file
-from .errors import StartRefused
-from .keys import warm_up
-from .log import configure_log
-from .metrics import Metrics
-from .policy import read_policy, read_policy_text
-from .server import SERVICE, AuthorizationServer
-from .serving import Serving, serve_metrics, stop_signal
-from .settings import SECRET, Settings, check_secret, read_settings, secret_missing
-from .watch import FileWatch
+from authz_service.enforcement import Enforcement, read_file
+from authz_service.keys import warm_up
+from authz_service.metrics import Metrics
+from authz_service.policy import read_policy, read_policy_text
+from authz_service.server import SERVICE, AuthorizationServer
+from authz_service.settings import SECRET, Settings, check_secret, read_settings, secret_missing
+from service_kit import process
+from service_kit.ads_client import AdsClient
+from service_kit.errors import StartFailed
+from service_kit.file_watch import FileWatch
+from service_kit.grpc_server import GrpcServer
+from service_kit.log import configure_log
 
 log = structlog.get_logger()
 
@@ -29,17 +26,14 @@ TYPE_URL = "type.googleapis.com/mgw.policy.v1.AuthzPolicy"
 
 
 def main() -> None:
-    try:
-        settings = read_settings(os.environ)
-        has_secret = check_secret(os.environ)
-        if api_implementation.Type() != "upb":
-            raise StartRefused("protobuf runs without its C implementation, 80 times slower: install it from a wheel")
-        configure_log(settings.log_level, "authz")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Authz(settings, os.environ, has_secret).run())
-    except StartRefused as refusal:
-        print(f"authz_service: {refusal}", file=sys.stderr)  # noqa: T201 - the one line for the operator
-        sys.exit(1)
+    process.run("authz_service", _start)
+
+
+async def _start() -> None:
+    settings = read_settings(os.environ)
+    has_secret = check_secret(os.environ)
+    configure_log(settings.log_level, "authz")
+    await Authz(settings, os.environ, has_secret).run()
 
 
 class Authz:
@@ -55,17 +49,16 @@ class Authz:
 
     async def run(self) -> None:
         settings = self._settings
-        stop = stop_signal()
+        stop = process.stop_signal()
         log.info("authz.starting", settings=self._masked)
         server = AuthorizationServer(self._enforcement, self._metrics.decisions)
-        serving = Serving(
-            settings.listen, [server.handler()], SERVICE, settings.transport, {f"/{SERVICE}/Check": server.check_now}
-        )
+        immediate = {f"/{SERVICE}/Check": server.check_now}
+        serving = GrpcServer(settings.listen, [server.handler()], [SERVICE], settings.transport, immediate=immediate)
         await serving.start()
         tasks: list[asyncio.Task[None]] = []
         try:
             door = settings.metrics_listen
-            metrics = serve_metrics(door, self._metrics.registry) if door is not None else None
+            metrics = process.serve_metrics(door, self._metrics.registry) if door is not None else None
             tasks.append(asyncio.create_task(self._announce(serving, metrics), name="announce"))
             client = self._take_first_policy()
             if client is not None:
@@ -102,7 +95,7 @@ class Authz:
         if problem is not None and f"{SECRET} is not set" in problem:
             raise secret_missing()
         if problem is not None:
-            raise StartRefused(f"MGW_POLICY_FILE={path} cannot be used: {problem}")
+            raise StartFailed(f"MGW_POLICY_FILE={path} cannot be used: {problem}")
 
     def _offer_policy_file(self, path: Path) -> str | None:
         return self._enforcement.offer(lambda: read_policy_text(read_file(str(path))))
@@ -122,13 +115,11 @@ class Authz:
         else:
             self._enforcement.recheck_files()
 
-    async def _announce(self, serving: Serving, metrics: str | None) -> None:
+    async def _announce(self, serving: GrpcServer, metrics: str | None) -> None:
         """Ready means that answers are decisions: the port is open and a policy is in force."""
         await self._ready.wait()
         await serving.set_ready()
-        # What is alive now stays alive: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        process.freeze_heap()
         log.info("authz.ready", address=serving.address, metrics=metrics)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NoReturn
 
-from .errors import Reason, TokenRefused
+from authz_service.errors import Reason, TokenRefused
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_DEPTH = 16

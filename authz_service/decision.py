@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .errors import Reason
-from .tokens import ANONYMOUS, KeyWanted, Provider, Refused, Unavailable, Verified, Verifier
+from authz_service.errors import Reason
+from authz_service.tokens import ANONYMOUS, KeyWanted, Provider, Refused, Unavailable, Verified, Verifier
 
 API_KEY_PROVIDER = "apikey"
 MAX_API_KEY_CHARACTERS = 1024

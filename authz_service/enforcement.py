@@ -8,14 +8,14 @@ from pathlib import Path
 
 import structlog
 
-from .decision import API_KEY_PROVIDER, Policy
-from .errors import PolicyRefused
-from .fetch import http_fetch
-from .jwks import JwksTimes, RemoteKeys, kept_path
-from .keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
-from .metrics import Metrics
-from .policy import PolicyDocument, ProviderDocument, SecretDocument
-from .tokens import ANONYMOUS, Keys, Provider, Revocations, Verified, Verifier
+from authz_service.decision import API_KEY_PROVIDER, Policy
+from authz_service.errors import PolicyRefused
+from authz_service.fetch import http_fetch
+from authz_service.jwks import JwksTimes, RemoteKeys, kept_path
+from authz_service.keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
+from authz_service.metrics import Metrics
+from authz_service.policy import PolicyDocument, ProviderDocument, SecretDocument
+from authz_service.tokens import ANONYMOUS, Keys, Provider, Revocations, Verified, Verifier
 
 log = structlog.get_logger()
 

@@ -1,10 +1,11 @@
 """What can go wrong: the operator's fault, the caller's fault, and ours, kept apart.
 
 AuthzError
-├── StartRefused        the process cannot succeed as it was started: one line, exit 1
 ├── PolicyRefused       a policy that cannot be enforced: NACK, the last good one stays
 ├── TokenRefused        the caller's token is bad, for one of a few reasons: 401 or anonymous
 └── KeysUnavailable     we cannot tell whether a token is good: 503
+
+A process that cannot start raises service_kit.errors.StartFailed.
 """
 
 from enum import StrEnum
@@ -46,10 +47,6 @@ class Reason(StrEnum):
 
 class AuthzError(Exception):
     """The root of this package's errors."""
-
-
-class StartRefused(AuthzError):
-    """The message is one line for the operator and says what to do."""
 
 
 class PolicyRefused(AuthzError):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from .errors import AuthzError
+from authz_service.errors import AuthzError
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import structlog
 
-from .errors import AuthzError, PolicyRefused
-from .fetch import Fetch, FetchFailed
-from .files import write_atomically
-from .keys import KeySet, read_key_set
-from .metrics import JwksMetrics
-from .tokens import Key
+from authz_service.errors import AuthzError, PolicyRefused
+from authz_service.fetch import Fetch, FetchFailed
+from authz_service.keys import KeySet, read_key_set
+from authz_service.metrics import JwksMetrics
+from authz_service.tokens import Key
+from service_kit.files import write_atomically
 
 log = structlog.get_logger()
 

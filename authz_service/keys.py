@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
-from .errors import PolicyRefused
-from .tokens import Key
+from authz_service.errors import PolicyRefused
+from authz_service.tokens import Key
 
 SECRET_BYTES: Mapping[str, int] = {"HS256": 32, "HS384": 48, "HS512": 64}  # RFC 7518 §3.2
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")

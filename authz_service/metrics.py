@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from .errors import Reason
+from authz_service.errors import Reason
 
 
 @dataclass(eq=False, slots=True)

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from .errors import PolicyRefused
-from .keys import ALGORITHMS, SECRET_BYTES
-from .tokens import is_subject
+from authz_service.errors import PolicyRefused
+from authz_service.keys import ALGORITHMS, SECRET_BYTES
+from authz_service.tokens import is_subject
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/,\s]+$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]

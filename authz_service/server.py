@@ -8,14 +8,23 @@ from collections.abc import Callable, Mapping
 import grpc
 import structlog
 
+from authz_service.decision import (
+    KEYS_UNAVAILABLE,
+    Allow,
+    Answer,
+    Decision,
+    Deny,
+    Request,
+    RouteRules,
+    decide,
+    read_rules,
+)
+from authz_service.enforcement import Enforced, Enforcement
+from authz_service.errors import Reason
+from authz_service.metrics import Decisions
+from authz_service.tokens import ANONYMOUS, KeyWanted, Verified
 from envoy_api.envoy.config.core.v3 import base_pb2
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
-
-from .decision import KEYS_UNAVAILABLE, Allow, Answer, Decision, Deny, Request, RouteRules, decide, read_rules
-from .enforcement import Enforced, Enforcement
-from .errors import Reason
-from .metrics import Decisions
-from .tokens import ANONYMOUS, KeyWanted, Verified
 
 log = structlog.get_logger()
 

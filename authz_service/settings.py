@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from .errors import StartRefused
+from service_kit.errors import StartFailed
 
 SECRET = "JWT_SECRET"
 MIN_SECRET_BYTES = 32
@@ -68,7 +68,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         names = {field: name for name, field in VARIABLES.items()}
         problems = (": ".join([*(names[str(at)] for at in e["loc"][:1]), e["msg"]]) for e in error.errors())
-        raise StartRefused("; ".join(problems).replace("Value error, ", "")) from None
+        raise StartFailed("; ".join(problems).replace("Value error, ", "")) from None
 
 
 def check_secret(environ: Mapping[str, str]) -> bool:
@@ -76,12 +76,12 @@ def check_secret(environ: Mapping[str, str]) -> bool:
     secret = environ.get(SECRET, "")
     size = len(secret.encode("utf-8", "surrogateescape"))
     if 0 < size < MIN_SECRET_BYTES:
-        raise StartRefused(f"{SECRET} has {size} bytes: export at least {MIN_SECRET_BYTES}, {HOW_TO_MAKE_ONE}")
+        raise StartFailed(f"{SECRET} has {size} bytes: export at least {MIN_SECRET_BYTES}, {HOW_TO_MAKE_ONE}")
     return size > 0
 
 
-def secret_missing() -> StartRefused:
-    return StartRefused(
+def secret_missing() -> StartFailed:
+    return StartFailed(
         f"{SECRET} is not set: export at least {MIN_SECRET_BYTES} random bytes, {HOW_TO_MAKE_ONE}"
         " (AUTHZ_SECRETLESS=1 where no provider needs it)"
     )

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard
 
-from .cache import GenerationCache
-from .compact import Compact, read_compact
-from .errors import KeysUnavailable, Reason, TokenRefused
+from authz_service.cache import GenerationCache
+from authz_service.compact import Compact, read_compact
+from authz_service.errors import KeysUnavailable, Reason, TokenRefused
 
 MAX_SUBJECT_BYTES = 256
 # A token without a `kid` is tried against a few keys only, and fewer where a check is dear: it must not cost more than

@@ -14,23 +14,21 @@ import importlib
 import signal
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
 import uvloop
 from pydantic import ValidationError
 
-from controlplane import envoy, log
-from controlplane.breakerkeeper import BreakerKeeper
-from controlplane.breakers.board import BreakerBoard
-from controlplane.callers import CallerLimits
+from controlplane.breakers.controller import BreakerKeeper
+from controlplane.breakers.override_file import ForceFile
+from controlplane.breakers.registry import BreakerBoard
+from controlplane.config import envoy_validate
 from controlplane.errors import ConfigRefused, ControlPlaneError, EnvoyUnavailable
-from controlplane.forces import ForceFile
-from controlplane.health import HealthChecker
-from controlplane.keyfetch import KeySetFetcher
-from controlplane.model import GatewayConfig
-from controlplane.probes import GrpcProbe, ServiceProbe
+from controlplane.health.checker import HealthChecker
+from controlplane.health.probes import GrpcProbe, ServiceProbe
+from controlplane.jwks_fetcher import KeySetFetcher
+from controlplane.limits_client import CallerLimits
 from controlplane.protos import require_upb
 from controlplane.publish import Change, Publisher
 from controlplane.settings import Settings
@@ -39,6 +37,7 @@ from controlplane.xds.cache import SnapshotCache
 from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.server import DiscoveryServer
 from controlplane.xds.status import NodeRegistry
+from service_kit.log import configure_log
 
 logger = structlog.get_logger()
 
@@ -54,7 +53,7 @@ def main() -> int:
         for detail in error.errors():
             print(f"MGW_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}", file=sys.stderr)  # noqa: T201
         return 1
-    log.configure(settings.log_level)
+    configure_log(settings.log_level, "controlplane")
     logger.info("controlplane.starting", **settings.model_dump(mode="json"))
     try:
         uvloop.run(_run(settings))
@@ -70,23 +69,24 @@ def main() -> int:
 
 async def _run(settings: Settings) -> None:
     cache, registry, layers = SnapshotCache(), NodeRegistry(), RuntimeLayers()
-    keeper = BreakerKeeper(BreakerBoard(time.monotonic), layers, ForceFile(settings.state_dir))
+    publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
+    board, force_file = BreakerBoard(time.monotonic), ForceFile(settings.state_dir)
+    keeper = BreakerKeeper(board, layers, force_file, publisher.current_config, publisher.use_forces)
     server = DiscoveryServer(cache, registry, layers, keeper)
     await server.start(str(settings.xds_listen))
-    publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
     probes, service_probe = _dependency_probes(settings), ServiceProbe()
     callers = CallerLimits(settings.ratelimit_addresses)
     checker = HealthChecker(service_probe, probes)
     try:
         importing = asyncio.create_task(asyncio.to_thread(_import_api))  # while Envoy judges the document
         await publisher.publish(_first_change(settings))
-        keeper.restore(publisher)
+        keeper.restore()
         await importing
         serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, keeper, callers))
         gc.collect()
         gc.freeze()  # what lives now lives for ever: the collector need not look at it again
-        fetching = asyncio.create_task(KeySetFetcher(_config_of(publisher), publisher.use_key_sets).run())
-        keeping = asyncio.create_task(keeper.run(publisher))
+        fetching = asyncio.create_task(KeySetFetcher(publisher.current_config, publisher.use_key_sets).run())
+        keeping = asyncio.create_task(keeper.run())
         try:
             await _until_stopped(serving)
         finally:
@@ -100,14 +100,10 @@ async def _run(settings: Settings) -> None:
         await callers.close()
 
 
-def _config_of(publisher: Publisher) -> Callable[[], GatewayConfig | None]:
-    return lambda: publisher.published.config if publisher.published else None
-
-
 def _judge() -> Any:
     """The Envoy that judges documents; without one, the nodes' own NACK is the only judge, and that is said."""
     try:
-        return envoy.find(os.environ)
+        return envoy_validate.find(os.environ)
     except EnvoyUnavailable as error:
         logger.warning("envoy.no_judge", error=str(error))
         return None

@@ -12,15 +12,16 @@ from typing import Any
 
 import structlog
 
-from controlplane import envoy, metrics, validate
-from controlplane.breakers.board import Force
-from controlplane.document import Document
+from controlplane import metrics
+from controlplane.breakers.registry import Force
+from controlplane.config import envoy_validate, rules
+from controlplane.config.document import Document
+from controlplane.config.model import GatewayConfig
 from controlplane.errors import ConfigRefused, Problem, RevisionConflict
-from controlplane.model import GatewayConfig
 from controlplane.store.base import ConfigStore, Revision
+from controlplane.topology import Address, Topology
 from controlplane.translate import assemble
-from controlplane.translate.identity import EnvoyKeys
-from controlplane.translate.topology import Address, Topology
+from controlplane.translate.jwt_authn import EnvoyKeys
 from controlplane.xds.cache import Group, SnapshotCache
 from controlplane.xds.snapshot import Snapshot
 
@@ -98,16 +99,20 @@ class Publisher:
     async def check(self, text: str) -> tuple[Document, GatewayConfig]:
         """Validate a document by the model, the rules and Envoy itself; nothing changes. Raises as `publish`."""
         try:
-            document, config = validate.load(text, self._environment, self._internal)
+            document, config = rules.load(text, self._environment, self._internal)
         except ConfigRefused:
             metrics.REFUSED.labels(stage="model").inc()
             raise
         if self._envoy is not None:
-            words = await envoy.judge(self._envoy, assemble.static_bootstrap(config, self._topology))
+            words = await envoy_validate.judge(self._envoy, assemble.static_bootstrap(config, self._topology))
             if words:
                 metrics.REFUSED.labels(stage="envoy").inc()
                 raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])
         return document, config
+
+    def current_config(self) -> GatewayConfig | None:
+        """The configuration in force; None before the first."""
+        return self.published.config if self.published else None
 
     def use_key_sets(self, fetched: Mapping[str, Mapping[str, Any]]) -> None:
         """Tell Envoy of newly fetched key sets, by provider; the configuration stays as it is."""

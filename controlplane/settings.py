@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from controlplane.translate.topology import Address, Topology
+from controlplane.topology import Address, Topology
 
 
 def _addresses(value: Any) -> Any:

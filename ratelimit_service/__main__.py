@@ -3,52 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
-import sys
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
-import uvloop
-from google.protobuf.internal import api_implementation
 
-from .adsclient import AdsClient
-from .counters.memory import MemoryCounters
-from .errors import PolicyRefused, StartRefused
-from .limiter import Limiter
-from .log import configure_log
-from .metrics import Metrics
-from .operations import Operations
-from .operator import OperatorServer
-from .policy import read_policy
-from .quotaserver import QuotaServer
-from .rls_policy import is_rls, load
-from .server import SERVICE, RateLimitServer
-from .serving import Serving, serve_metrics, stop_signal
-from .settings import Settings, read_settings
-from .storewatch import StoreWatch
+from ratelimit_service.counters.memory import MemoryCounters
+from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.limiter import Limiter
+from ratelimit_service.metrics import Metrics
+from ratelimit_service.operations import Operations
+from ratelimit_service.operator import OperatorServer
+from ratelimit_service.policy import read_policy
+from ratelimit_service.quota_server import QuotaServer
+from ratelimit_service.rls_policy import is_rls, load
+from ratelimit_service.server import SERVICE, RateLimitServer
+from ratelimit_service.settings import Settings, read_settings
+from ratelimit_service.store_monitor import StoreWatch
+from service_kit import process
+from service_kit.ads_client import AdsClient
+from service_kit.errors import StartFailed
+from service_kit.grpc_server import GrpcServer
+from service_kit.log import configure_log
 
 if TYPE_CHECKING:
-    from .rlsserver import RlsServer
+    from ratelimit_service.rls_server import RlsServer
 
 log = structlog.get_logger()
+
+STORE = "store"
+"""What health checks ask about to learn whether decisions are exact."""
 
 TYPE_URL = "type.googleapis.com/mgw.policy.v1.RatelimitPolicy"
 
 
 def main() -> None:
-    try:
-        settings = read_settings(os.environ)
-        if api_implementation.Type() != "upb":
-            raise StartRefused("protobuf runs without its C implementation, 80 times slower: install it from a wheel")
-        configure_log(settings.log_level, "ratelimit")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Ratelimit(settings).run())
-    except StartRefused as refusal:
-        print(f"ratelimit_service: {refusal}", file=sys.stderr)  # noqa: T201 - the one line for the operator
-        sys.exit(1)
+    process.run("ratelimit_service", _start)
+
+
+async def _start() -> None:
+    settings = read_settings(os.environ)
+    configure_log(settings.log_level, "ratelimit")
+    await Ratelimit(settings).run()
 
 
 class Ratelimit:
@@ -63,7 +61,7 @@ class Ratelimit:
         self._rls = _open_rls(settings, self._metrics)
         decider = self._rls or self._server
         handlers = [decider.handler(), self._operator.handler(), self._quotas.handler()]
-        self._serving = Serving(settings.listen, handlers, [SERVICE], settings.transport)
+        self._serving = GrpcServer(settings.listen, handlers, [SERVICE], settings.transport, dependencies=[STORE])
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -71,10 +69,12 @@ class Ratelimit:
 
     async def run(self) -> None:
         settings = self._settings
-        self._stop = stop_signal()
+        self._stop = process.stop_signal()
         log.info("ratelimit.starting", settings=settings.shown())
         await self._serving.start()
-        metrics = serve_metrics(settings.metrics_listen, self._metrics.registry) if settings.metrics_listen else None
+        metrics = (
+            process.serve_metrics(settings.metrics_listen, self._metrics.registry) if settings.metrics_listen else None
+        )
         try:
             self._server.limiter = await self._open_limiter()
             client = self._take_first_policy()
@@ -99,20 +99,26 @@ class Ratelimit:
         local = MemoryCounters(settings.max_identities)
         self._metrics.identities.set_function(lambda: len(local))
         if settings.redis_url == "none":
-            await self._serving.set_store(True)
+            await self._set_store(True)
             self._metrics.store_up.set(1)
             self._operator.operations = Operations(local)
             return Limiter(local, None, self._metrics)
-        from .counters.cluster import open_counters  # redis-py takes a tenth of a second; the port is open by now
-        from .counters.redis import RedisCounters
+        from ratelimit_service.counters.cluster import (
+            open_counters,  # redis-py takes a tenth of a second; the port is open by now
+        )
+        from ratelimit_service.counters.redis import RedisCounters
 
-        watch = StoreWatch(self._metrics, self._serving.set_store)
+        watch = StoreWatch(self._metrics, self._set_store)
         counters = open_counters(settings.redis_url, watch, local, settings.store_timeout_seconds)
         self._start(counters.run())
         self._operator.operations = Operations(counters)
         if self._rls is not None and isinstance(counters, RedisCounters):  # `_open_rls` takes no cluster
             self._rls.use_store(counters)
         return Limiter(counters, local, self._metrics)
+
+    async def _set_store(self, is_up: bool) -> None:
+        """Whether decisions are exact."""
+        await self._serving.set_dependency(STORE, is_up)
 
     def _take_first_policy(self) -> AdsClient | None:
         """From the file or from the last run; then from the control plane, which the answered client asks."""
@@ -124,10 +130,10 @@ class Ratelimit:
             try:
                 document = json.loads(settings.policy_file.read_text("utf-8"))
             except (OSError, ValueError) as error:
-                raise StartRefused(f"{settings.policy_file}: cannot be read as JSON: {error}") from error
+                raise StartFailed(f"{settings.policy_file}: cannot be read as JSON: {error}") from error
             problem = self._on_policy(document)
             if problem is not None:
-                raise StartRefused(f"{settings.policy_file}: {problem}")
+                raise StartFailed(f"{settings.policy_file}: {problem}")
             return None
         client = AdsClient(
             settings.controlplane, settings.node_id, TYPE_URL, self._on_policy, settings.last_good_policy
@@ -152,9 +158,7 @@ class Ratelimit:
         """Ready means that answers are decisions: the port is open and a policy is in force."""
         await self._ready.wait()
         await self._serving.set_ready()
-        # What is alive now stays alive: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        process.freeze_heap()
         log.info("ratelimit.ready", address=self._serving.address, metrics=metrics)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -175,13 +179,13 @@ def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
     if settings.policy_file is None or not is_rls(settings.policy_file):
         return None
     if settings.redis_url.startswith("redis+cluster://"):
-        raise StartRefused("REDIS_URL: a YAML policy counts on one Redis, not on a cluster")
-    from .rlsserver import RlsServer  # it brings redis-py along, which the usual start puts off
+        raise StartFailed("REDIS_URL: a YAML policy counts on one Redis, not on a cluster")
+    from ratelimit_service.rls_server import RlsServer  # it brings redis-py along, which the usual start puts off
 
     try:
         return RlsServer(metrics, load(settings.policy_file), settings.max_identities, settings.redis_url == "none")
     except PolicyRefused as refusal:
-        raise StartRefused(str(refusal)) from refusal
+        raise StartFailed(str(refusal)) from refusal
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from .leases import Report, read_report
+from ratelimit_service.leases import Report, read_report
 
 DOMAIN = "mgw"
 ANONYMOUS = "anonymous"

@@ -3,8 +3,9 @@
 RatelimitError
 ├── CountersUnavailable   the store could not count: decide without it
 ├── PolicyRefused         the policy cannot be used: the last good one stays
-├── OperationRefused      what the operator asked of a caller's counters does not fit
-└── StartRefused          the process must stop and say what to do
+└── OperationRefused      what the operator asked of a caller's counters does not fit
+
+A process that cannot start raises service_kit.errors.StartFailed.
 """
 
 
@@ -22,7 +23,3 @@ class PolicyRefused(RatelimitError):
 
 class OperationRefused(RatelimitError):
     """The operator's request does not fit; the message is for the operator."""
-
-
-class StartRefused(RatelimitError):
-    """The start cannot succeed; the message is one line that says what to do."""

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from .counters.base import Counters
-from .counters.memory import MemoryCounters, wall_clock_us
-from .descriptors import Question, caller_tag
-from .errors import CountersUnavailable
-from .leases import NO_WISH, Lease, Leases, Report, Wish
-from .limits import MAX_COST, MINUTE, SECOND_US, Charge, Verdict, judge, shadow_refusals
-from .policy import OnStoreFailure, Plan
+from ratelimit_service.counters.base import Counters
+from ratelimit_service.counters.memory import MemoryCounters, wall_clock_us
+from ratelimit_service.descriptors import Question, caller_tag
+from ratelimit_service.errors import CountersUnavailable
+from ratelimit_service.leases import NO_WISH, Lease, Leases, Report, Wish
+from ratelimit_service.limits import MAX_COST, MINUTE, SECOND_US, Charge, Verdict, judge, shadow_refusals
+from ratelimit_service.policy import OnStoreFailure, Plan
 
 EXACT = "exact"
 _STRICTNESS: dict[OnStoreFailure, int] = {"open": 0, "share": 1, "closed": 2}

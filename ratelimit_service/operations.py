@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from .counters.base import OperableCounters
-from .descriptors import ANONYMOUS, NOBODY, Question, caller_tag
-from .errors import OperationRefused
-from .leases import SPAN_US
-from .limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
-from .policy import Plan
+from ratelimit_service.counters.base import OperableCounters
+from ratelimit_service.descriptors import ANONYMOUS, NOBODY, Question, caller_tag
+from ratelimit_service.errors import OperationRefused
+from ratelimit_service.leases import SPAN_US
+from ratelimit_service.limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
+from ratelimit_service.policy import Plan
 
 Verb = Literal["peek", "reset", "override", "grant"]
 CALLERS_OWN = "tier"

@@ -9,9 +9,9 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from .errors import CountersUnavailable, OperationRefused
-from .operations import Operations, Verb
-from .policy import Plan
+from ratelimit_service.errors import CountersUnavailable, OperationRefused
+from ratelimit_service.operations import Operations, Verb
+from ratelimit_service.policy import Plan
 
 SERVICE = "mgw.limits.v1.Operator"
 METHODS: dict[str, Verb] = {"Peek": "peek", "Reset": "reset", "Override": "override", "Grant": "grant"}

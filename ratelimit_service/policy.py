@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .descriptors import ANONYMOUS, shared_tag
-from .errors import PolicyRefused
-from .limits import MAX_NUMBER, Limit, Rule
+from ratelimit_service.descriptors import ANONYMOUS, shared_tag
+from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.limits import MAX_NUMBER, Limit, Rule
 
 OnStoreFailure = Literal["share", "open", "closed"]
 

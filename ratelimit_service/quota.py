@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .limits import SECOND_US, WINDOW_US, Limit
+from ratelimit_service.limits import SECOND_US, WINDOW_US, Limit
 
 HORIZON_US = 6 * SECOND_US
 """How long an assignment must do: Envoy 1.40 reports every 5 s, whatever it is told; and a second more."""

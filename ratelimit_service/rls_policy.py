@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from .errors import PolicyRefused
-from .windows import MAX_HITS, Unit
+from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.windows import MAX_HITS, Unit
 
 SUFFIXES = (".yaml", ".yml")
 _DESCRIPTOR_KEYS = ("key", "value", "rate_limit", "descriptors", "shadow_mode", "detailed_metric")

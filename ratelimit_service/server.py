@@ -9,12 +9,11 @@ import grpc
 import structlog
 
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
-
-from .answers import fixed_headers, moving_headers, refusal_body, refusal_headers
-from .descriptors import DOMAIN, Question, read_entries
-from .limiter import EXACT, Decision, Limiter, may_lease
-from .limits import BURST, Verdict
-from .policy import Plan
+from ratelimit_service.descriptors import DOMAIN, Question, read_entries
+from ratelimit_service.limiter import EXACT, Decision, Limiter, may_lease
+from ratelimit_service.limits import BURST, Verdict
+from ratelimit_service.policy import Plan
+from ratelimit_service.responses import fixed_headers, moving_headers, refusal_body, refusal_headers
 
 SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 _OK = rls_pb2.RateLimitResponse.OK

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
-from .errors import StartRefused
+from service_kit.errors import StartFailed
+
+Transport = Literal["native", "grpcio"]
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _STORES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
@@ -24,7 +27,7 @@ class Settings:
     state_dir: Path | None = None
     policy_file: Path | None = None
     log_level: str = "info"
-    transport: str = "native"
+    transport: Transport = "native"
     redis_url: str = "redis://127.0.0.1:6379/0"
     store_timeout_seconds: float = 0.02
     drain_seconds: float = 5.0
@@ -43,14 +46,14 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Settings from the environment; StartRefused names the variable that is wrong."""
+    """Settings from the environment; StartFailed names the variable that is wrong."""
 
     def get(name: str, default: object) -> str:
         return environment.get(name, "").strip() or str(default)
 
     default = Settings()
     if not (get("MGW_CONTROLPLANE", "") or get("MGW_POLICY_FILE", "")):
-        raise StartRefused("no policy: set MGW_CONTROLPLANE to host:port or MGW_POLICY_FILE to a path")
+        raise StartFailed("no policy: set MGW_CONTROLPLANE to host:port or MGW_POLICY_FILE to a path")
     return Settings(
         listen=_address("MGW_LISTEN", get("MGW_LISTEN", default.listen)),
         metrics_listen=_host_port("MGW_METRICS_LISTEN", get("MGW_METRICS_LISTEN", "")),
@@ -58,7 +61,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         node_id=get("MGW_NODE_ID", default.node_id),
         state_dir=_optional_path(get("MGW_STATE_DIR", "")),
         policy_file=_optional_path(get("MGW_POLICY_FILE", "")),
-        transport=_one_of("MGW_TRANSPORT", get("MGW_TRANSPORT", default.transport), ("native", "grpcio")),
+        transport=_transport(get("MGW_TRANSPORT", default.transport)),
         log_level=_one_of("LOG_LEVEL", get("LOG_LEVEL", default.log_level).lower(), _LOG_LEVELS),
         redis_url=_store(get("REDIS_URL", default.redis_url)),
         store_timeout_seconds=_number("MGW_STORE_TIMEOUT_SECONDS", get, default.store_timeout_seconds),
@@ -83,20 +86,24 @@ def _address(name: str, text: str) -> str:
 def _host_port(name: str, text: str) -> str:
     host, _, port = text.rpartition(":")
     if text and not (host and port.isdigit() and int(port) < 65536):
-        raise StartRefused(f"{name}={text!r}: give it as host:port")
+        raise StartFailed(f"{name}={text!r}: give it as host:port")
     return text
+
+
+def _transport(text: str) -> Transport:
+    return "grpcio" if _one_of("MGW_TRANSPORT", text, ("native", "grpcio")) == "grpcio" else "native"
 
 
 def _one_of(name: str, text: str, allowed: tuple[str, ...]) -> str:
     if text not in allowed:
-        raise StartRefused(f"{name}={text!r}: use one of {', '.join(allowed)}")
+        raise StartFailed(f"{name}={text!r}: use one of {', '.join(allowed)}")
     return text
 
 
 def _store(url: str) -> str:
     if url != "none" and url.partition("://")[0] not in _STORES:
         schemes = ", ".join(f"{scheme}://" for scheme in _STORES)
-        raise StartRefused(f"REDIS_URL={mask_password(url)!r}: use one of {schemes}, or none to count in memory")
+        raise StartFailed(f"REDIS_URL={mask_password(url)!r}: use one of {schemes}, or none to count in memory")
     return url
 
 
@@ -107,5 +114,5 @@ def _number(name: str, get: Callable[[str, object], str], default: float) -> flo
     except ValueError:
         number = 0.0
     if not 0 < number < 1e9:
-        raise StartRefused(f"{name}={text!r}: give a number above 0")
+        raise StartFailed(f"{name}={text!r}: give a number above 0")
     return number

@@ -13,7 +13,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple
 
-from .limits import SECOND_US, WINDOW_US
+from ratelimit_service.limits import SECOND_US, WINDOW_US
 
 SLOTS = 60
 MAX_HITS = (1 << 32) - 1

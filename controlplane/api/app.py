@@ -10,9 +10,9 @@ from controlplane import __version__
 from controlplane.api import breakers, config, errors, health, nodes
 from controlplane.api import callers as caller_limits
 from controlplane.api.auth import Operators
-from controlplane.breakerkeeper import BreakerKeeper
-from controlplane.callers import CallerLimits
-from controlplane.health import HealthChecker
+from controlplane.breakers.controller import BreakerKeeper
+from controlplane.health.checker import HealthChecker
+from controlplane.limits_client import CallerLimits
 from controlplane.publish import Publisher
 from controlplane.xds.status import NodeRegistry
 

@@ -10,10 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
-from controlplane.breakerkeeper import BreakerKeeper
-from controlplane.breakers.board import BreakerBoard, Force, Forced
-from controlplane.breakers.machine import View
-from controlplane.publish import Publisher
+from controlplane.breakers.controller import BreakerKeeper
+from controlplane.breakers.registry import BreakerBoard, Force, Forced
+from controlplane.breakers.state_machine import View
 
 router = APIRouter(prefix="/v1/breakers", tags=["breakers"])
 Viewer = Depends(require(Role.VIEWER))
@@ -62,10 +61,9 @@ async def force(
     by: Editor,
     x_change_reason: Annotated[str, Header(max_length=1024)] = "",
 ) -> dict[str, Any]:
-    publisher: Publisher = request.app.state.publisher
     keeper = _keeper(request)
     try:
-        keeper.force(publisher, service, wish.force, wish.reason or x_change_reason, by)
+        keeper.force(service, wish.force, wish.reason or x_change_reason, by)
     except KeyError as error:
         raise _unknown(service) from error
     return _breaker(keeper.board, service)

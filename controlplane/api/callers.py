@@ -11,8 +11,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
-from controlplane.callers import Caller, CallerLimits, find_caller
 from controlplane.errors import LimitsRefused, LimitsUnavailable
+from controlplane.limits_client import Caller, CallerLimits, find_caller
 from controlplane.publish import Publisher
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from controlplane import document
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
+from controlplane.config import document
 from controlplane.publish import Change, Published, Publisher
 
 router = APIRouter(prefix="/v1/config", tags=["config"])

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from controlplane import __version__, health
-from controlplane.breakerkeeper import BreakerKeeper
-from controlplane.health import HealthChecker, Report
+from controlplane import __version__
+from controlplane.breakers.controller import BreakerKeeper
+from controlplane.health.checker import HealthChecker, Report, health, readiness
 from controlplane.publish import Publisher
 
 router = APIRouter(tags=["health"])
@@ -27,7 +27,7 @@ async def whole(request: Request) -> Response:
         return JSONResponse({"status": "unhealthy", "version": __version__, "uptime_seconds": 0, "checks": {}}, 503)
     config = publisher.published.config
     uptime_seconds = int(time.monotonic() - state.started_at)
-    status, body = health.health(config, await checker.report(config), keeper.board.state, __version__, uptime_seconds)
+    status, body = health(config, await checker.report(config), keeper.board.state, __version__, uptime_seconds)
     return JSONResponse(body, status)
 
 
@@ -37,7 +37,7 @@ async def ready(request: Request) -> Response:
     checker: HealthChecker = request.app.state.health
     published = publisher.published
     report = await checker.report(published.config) if published else Report()
-    status, body = health.readiness(report, configured=published is not None)
+    status, body = readiness(report, configured=published is not None)
     return JSONResponse(body, status)
 
 

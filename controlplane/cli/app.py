@@ -10,10 +10,10 @@ from importlib import import_module
 import typer
 
 from controlplane import __version__
-from controlplane.cli.exits import FAILED, OK, USAGE, Failure
+from controlplane.local.exits import FAILED, OK, USAGE, Failure
 
 VERBS = {
-    "up": "controlplane.cli.up.verb",
+    "up": "controlplane.cli.up",
     "down": "controlplane.cli.down",
     "status": "controlplane.cli.status",
     "token": "controlplane.cli.token",

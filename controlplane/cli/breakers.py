@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import typer
 
-from controlplane.cli.exits import OK
 from controlplane.cli.operator import call
+from controlplane.local.exits import OK
 
 app = typer.Typer(help="How every service's breaker is, and why.", invoke_without_command=True)
 

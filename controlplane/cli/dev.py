@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.exits import FAILED, OK
-from controlplane.cli.up.plan import ROOT
+from controlplane.local.exits import FAILED, OK
+from controlplane.local.plan import ROOT
 
 app = typer.Typer(help="Tasks for people who work on the gateway itself.")
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.exits import TIMED_OUT, Failure
-from controlplane.cli.up.control import ask
-from controlplane.cli.up.runfile import Lock, RunDirectory
+from controlplane.local.control import ask
+from controlplane.local.exits import TIMED_OUT, Failure
+from controlplane.local.runfile import Lock, RunDirectory
 
 STOP_SECONDS = 40.0  # the supervisor drains for 5 s, then gives each of three groups 10 s
 KILL_SECONDS = 5.0

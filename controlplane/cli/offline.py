@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlplane.cli.exits import UNAVAILABLE, Failure
+from controlplane.local.exits import UNAVAILABLE, Failure
 
 if TYPE_CHECKING:
-    from controlplane.model import GatewayConfig
-    from controlplane.translate.topology import Topology
+    from controlplane.config.model import GatewayConfig
+    from controlplane.topology import Topology
 
 
 def read_text(file: Path) -> str:
@@ -32,18 +32,20 @@ def topology() -> Topology:
 
 def load(text: str) -> GatewayConfig:
     """The document by the model and the rules. Raises ConfigRefused."""
-    from controlplane import validate
+    from controlplane.config import rules
 
-    return validate.load(text, os.environ)[1]
+    return rules.load(text, os.environ)[1]
 
 
 def check(text: str) -> None:
     """The document by the model, the rules and Envoy. Raises ConfigRefused, and EnvoyUnavailable if none judges."""
-    from controlplane import envoy
+    from controlplane.config import envoy_validate
     from controlplane.errors import ConfigRefused, Problem
     from controlplane.translate import assemble
 
     config = load(text)
-    words = asyncio.run(envoy.judge(envoy.find(os.environ), assemble.static_bootstrap(config, topology())))
+    words = asyncio.run(
+        envoy_validate.judge(envoy_validate.find(os.environ), assemble.static_bootstrap(config, topology()))
+    )
     if words:
         raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from controlplane.cli.exits import FAILED, UNAVAILABLE, Failure
-from controlplane.cli.up.runfile import RunDirectory, read_run
+from controlplane.local.exits import FAILED, UNAVAILABLE, Failure
+from controlplane.local.runfile import RunDirectory, read_run
 
 TIMEOUT_SECONDS = 30.0
 

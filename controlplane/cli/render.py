@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.exits import FAILED
 from controlplane.cli.offline import load, read_text, topology
+from controlplane.local.exits import FAILED
 
 
 class Target(StrEnum):

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli.exits import OK, UNAVAILABLE, Failure
-from controlplane.cli.up.control import ask
-from controlplane.cli.up.runfile import RunDirectory, read_run
+from controlplane.local.control import ask
+from controlplane.local.exits import OK, UNAVAILABLE, Failure
+from controlplane.local.runfile import RunDirectory, read_run
 
 
 def command(

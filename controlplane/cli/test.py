@@ -9,8 +9,8 @@ from importlib.util import find_spec
 
 import typer
 
-from controlplane.cli.exits import UNAVAILABLE, Failure
-from controlplane.cli.up.plan import ROOT
+from controlplane.local.exits import UNAVAILABLE, Failure
+from controlplane.local.plan import ROOT
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from controlplane.cli.exits import Failure
-from controlplane.cli.up.runfile import RunDirectory, read_secret
+from controlplane.local.exits import Failure
+from controlplane.local.runfile import RunDirectory, read_secret
+from controlplane.local.tokens import mint
 
 
 def command(
@@ -26,11 +26,3 @@ def command(
     if not secret:
         raise Failure(f"no secret to sign with: set JWT_SECRET, or name a gateway's directory ({directory} has none)")
     typer.echo(mint(secret, sub, tier, ttl))
-
-
-def mint(secret: str, subject: str, tier: str, ttl_seconds: int) -> str:
-    """An HS256 token as the default provider wants it. A negative time to live gives one that has expired."""
-    import jwt
-
-    now = int(time.time())
-    return jwt.encode({"sub": subject, "tier": tier, "iat": now, "exp": now + ttl_seconds}, secret, algorithm="HS256")

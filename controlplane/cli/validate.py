@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.exits import FAILED, OK, UNAVAILABLE, Failure
 from controlplane.cli.offline import check, read_text
+from controlplane.local.exits import FAILED, OK, UNAVAILABLE, Failure
 
 
 def command(

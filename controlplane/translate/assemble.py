@@ -9,12 +9,12 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from controlplane import protos
-from controlplane.breakers.board import Force
+from controlplane.breakers.registry import Force
+from controlplane.config.model import GatewayConfig
 from controlplane.errors import TranslationInconsistent
-from controlplane.model import GatewayConfig
-from controlplane.translate import clusters, endpoints, forcing, listeners, policies, routes, routetree
-from controlplane.translate.identity import NO_KEYS, EnvoyKeys
-from controlplane.translate.topology import NO_CLUSTER, Address, Topology
+from controlplane.topology import NO_CLUSTER, Address, Topology
+from controlplane.translate import breaker_overrides, clusters, endpoints, listeners, policies, route_tree, routes
+from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys
 from controlplane.xds import resources as types
 from controlplane.xds.snapshot import Snapshot
 
@@ -35,7 +35,8 @@ def snapshot(
 ) -> Snapshot:
     """What nodes are told. Raises TranslationInconsistent, which is our fault, if it does not hold together."""
     all_clusters = [
-        forcing.hold(cluster, forces.get(cluster.name, "auto")) for cluster in clusters.clusters(config, topology)
+        breaker_overrides.hold(cluster, forces.get(cluster.name, "auto"))
+        for cluster in clusters.clusters(config, topology)
     ]
     route_configuration = routes.route_configuration(config)
     _routes_have_clusters(route_configuration, all_clusters)
@@ -86,7 +87,7 @@ def _routes_have_clusters(
 
 def _plant(route_configuration: protos.route.RouteConfiguration) -> protos.route.RouteConfiguration:
     for host in route_configuration.virtual_hosts:
-        routetree.plant(host)
+        route_tree.plant(host)
     return route_configuration
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from controlplane import protos
-from controlplane.model import GatewayConfig, Service
-from controlplane.translate import endpoints, healthchecks, retries
-from controlplane.translate.topology import AUTHZ_CLUSTER, HEALTH_CLUSTER, RATELIMIT_CLUSTER, Address, Topology
+from controlplane.config.model import GatewayConfig, Service
+from controlplane.topology import AUTHZ_CLUSTER, HEALTH_CLUSTER, RATELIMIT_CLUSTER, Address, Topology
+from controlplane.translate import endpoints, health_checks, retries
 
 Cluster = protos.cluster.Cluster
 
@@ -48,8 +48,8 @@ def service_cluster(service: Service, trusted_ca: str) -> protos.cluster.Cluster
         result.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(
             protos.duration(service.slow_start_seconds)
         )
-    if check := healthchecks.steering(service):
-        healthchecks.apply(result, check)
+    if check := health_checks.steering(service):
+        health_checks.apply(result, check)
     _locate(result, service)
     parts = urlsplit(service.endpoints[0].url)
     if parts.scheme == "https":

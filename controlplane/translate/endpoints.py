@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from controlplane import protos
-from controlplane.model import Service
-from controlplane.translate import healthchecks
-from controlplane.translate.topology import Address
+from controlplane.config.model import Service
+from controlplane.topology import Address
+from controlplane.translate import health_checks
 
 
 def addresses(service: Service) -> tuple[Address, ...]:
@@ -52,7 +52,7 @@ def service_assignment(service: Service) -> protos.endpoint.ClusterLoadAssignmen
     """The load assignment of an operator's service."""
     weights = [endpoint.weight for endpoint in service.endpoints]
     result = load_assignment(service.name, zip(addresses(service), weights, strict=True))
-    if healthchecks.steering(service):
+    if health_checks.steering(service):
         for endpoint, member in zip(service.endpoints, result.endpoints[0].lb_endpoints, strict=True):
             member.endpoint.health_check_config.hostname = urlsplit(endpoint.url).netloc
     return result

@@ -8,10 +8,10 @@ from functools import cache
 from google.protobuf.message import Message
 
 from controlplane import protos
-from controlplane.model import Auth, Cors, GatewayConfig, SecurityHeaders
-from controlplane.translate import ceiling, conditional, identity, leases, quota, script
-from controlplane.translate.identity import EnvoyKeys
-from controlplane.translate.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
+from controlplane.config.model import Auth, Cors, GatewayConfig, SecurityHeaders
+from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
+from controlplane.translate import filter_matcher, jwt_authn, leases, local_rate_limit, lua_filter, rate_limit_quota
+from controlplane.translate.jwt_authn import EnvoyKeys
 
 HttpFilter = protos.hcm.HttpFilter
 HeaderMutation = protos.mutation_rules.HeaderMutation
@@ -36,7 +36,14 @@ RATELIMIT_TIMEOUT_SECONDS = 0.1
 
 IDENTITY, SETTLED, UNVERIFIED = "x-mgw-identity", "settled", "unverified"
 """The front door's word on the caller: authz is not asked; or there is a token that Envoy may be able to verify."""
-INTERNAL_HEADERS = (IDENTITY, quota.CALLER, quota.COUNTER, leases.LEASED, leases.REPORT, leases.REFUSED)
+INTERNAL_HEADERS = (
+    IDENTITY,
+    rate_limit_quota.CALLER,
+    rate_limit_quota.COUNTER,
+    leases.LEASED,
+    leases.REPORT,
+    leases.REFUSED,
+)
 """Request headers for the chain alone, which go before the upstream. `early_mutations` takes a client's own away."""
 
 EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
@@ -54,7 +61,7 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
     largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
     return [
         # Gives every request one path and valid ids, so that all below speak of the same request.
-        http_filter(FRONT, _script(script.front_door(config))),
+        http_filter(FRONT, _script(lua_filter.front_door(config))),
         # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
         http_filter(HEADERS, _headers(config.security_headers)),
         # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
@@ -79,28 +86,28 @@ def _identity(config: GatewayConfig, keys: EnvoyKeys) -> Message:
     """Whoever finds out who calls: nobody where the front door knows; else authz, and before it Envoy's own verifier
     where it may have the key. That one only ever says yes, so nobody is refused but by authz."""
     authz = _ext_authz(config.auth)
-    unless_settled = conditional.unless(IDENTITY, SETTLED, EXT_AUTHZ, authz)
-    verifier = identity.jwt_authn(config, keys) if identity.is_used(config) else None
+    unless_settled = filter_matcher.unless(IDENTITY, SETTLED, EXT_AUTHZ, authz)
+    verifier = jwt_authn.jwt_authn(config, keys) if jwt_authn.is_used(config) else None
     if verifier is None:
         return unless_settled
     in_turn = [
-        (identity.JWT_AUTHN, verifier),
-        (VERIFIER, _script(script.verifier(config, keys))),
+        (jwt_authn.JWT_AUTHN, verifier),
+        (VERIFIER, _script(lua_filter.verifier(config, keys))),
         (EXT_AUTHZ, unless_settled),
     ]
-    cases = {SETTLED: conditional.skip(), UNVERIFIED: conditional.made_in_turn(in_turn)}
-    return conditional.switch(IDENTITY, cases, conditional.made(EXT_AUTHZ, authz))
+    cases = {SETTLED: filter_matcher.skip(), UNVERIFIED: filter_matcher.made_in_turn(in_turn)}
+    return filter_matcher.switch(IDENTITY, cases, filter_matcher.made(EXT_AUTHZ, authz))
 
 
 def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
     """Whoever enforces the limits, and the ceiling."""
-    over = http_filter(ceiling.LOCAL_RATE_LIMIT, ceiling.idle())
-    if not quota.is_used(config):
+    over = http_filter(local_rate_limit.LOCAL_RATE_LIMIT, local_rate_limit.idle())
+    if not rate_limit_quota.is_used(config):
         # The ceiling comes after the service, for what it did not answer.
-        unless_covered = conditional.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit())
+        unless_covered = filter_matcher.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit())
         return [http_filter(RATE_LIMIT, unless_covered), over]
     # The ceiling comes before the quotas: what it refuses is not taken from them.
-    return [over, http_filter(quota.RATE_LIMIT_QUOTA, quota.rate_limit_quota(config))]
+    return [over, http_filter(rate_limit_quota.RATE_LIMIT_QUOTA, rate_limit_quota.rate_limit_quota(config))]
 
 
 def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane import protos
-from controlplane.model import GatewayConfig, Route
+from controlplane.config.model import GatewayConfig, Route
 from controlplane.translate.policies import ratelimit_policy
 
 Actions = protos.route_components.RateLimit.Action

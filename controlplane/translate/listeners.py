@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from controlplane import __version__, protos
-from controlplane.model import GatewayConfig
-from controlplane.translate import answers, filters, logs, quota
+from controlplane.config.model import GatewayConfig
+from controlplane.topology import Address
+from controlplane.translate import access_log, filters, local_replies, rate_limit_quota
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
-from controlplane.translate.identity import NO_KEYS, EnvoyKeys
+from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys
 from controlplane.translate.routes import ROUTE_CONFIG
-from controlplane.translate.topology import Address
 
 Hcm = protos.hcm.HttpConnectionManager
 
@@ -39,7 +39,7 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
         name=LISTENER,
         address=socket_address(address),
         filter_chains=[chain],
-        metadata=protos.base.Metadata(filter_metadata={"mgw": protos.struct(logs.LISTENER_METADATA)}),
+        metadata=protos.base.Metadata(filter_metadata={"mgw": protos.struct(access_log.LISTENER_METADATA)}),
         per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
     )
 
@@ -61,8 +61,8 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
         stat_prefix="gateway",
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
         http_filters=filters.http_filters(config, keys),
-        local_reply_config=answers.local_replies(__version__),
-        access_log=logs.access_logs(config.log.requests, may_be_shadowed=not quota.is_used(config)),
+        local_reply_config=local_replies.local_replies(__version__),
+        access_log=access_log.access_logs(config.log.requests, may_be_shadowed=not rate_limit_quota.is_used(config)),
         use_remote_address=protos.boolean(True),
         xff_num_trusted_hops=config.listener.trusted_hops,
         # Envoy would append its own address for a client on loopback; the filter chain appends the client's.

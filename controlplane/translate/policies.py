@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from controlplane.model import GatewayConfig, GlobalLimit, Limit, Provider, Route, RuleLimit
+from controlplane.config.model import GatewayConfig, GlobalLimit, Limit, Provider, Route, RuleLimit
 
 
 def authz_policy(config: GatewayConfig) -> dict[str, object]:

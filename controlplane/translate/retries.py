@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane import protos
-from controlplane.model import IDEMPOTENT, Route, Service, ServiceRetries
+from controlplane.config.model import IDEMPOTENT, Route, Service, ServiceRetries
 
 RetryPolicy = protos.route_components.RetryPolicy
 RetryBudget = protos.circuit_breaker.CircuitBreakers.Thresholds.RetryBudget

@@ -11,9 +11,18 @@ from itertools import groupby
 from typing import NamedTuple
 
 from controlplane import protos
-from controlplane.model import GatewayConfig, Method, Route, Service
-from controlplane.translate import answers, ceiling, decisions, filters, identity, leases, quota, retries
-from controlplane.translate.topology import HEALTH_CLUSTER, NO_CLUSTER
+from controlplane.config.model import GatewayConfig, Method, Route, Service
+from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
+from controlplane.translate import (
+    decision_cache,
+    filters,
+    jwt_authn,
+    leases,
+    local_rate_limit,
+    local_replies,
+    rate_limit_quota,
+    retries,
+)
 
 RouteMatch = protos.route_components.RouteMatch
 RouteAction = protos.route_components.RouteAction
@@ -40,9 +49,9 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
     host.routes.extend(routes(config))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
-    host.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(ceiling.policy(config.limits))
+    host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(local_rate_limit.policy(config.limits))
     host.virtual_clusters.extend(_ai_agents())
-    if quota.is_used(config):
+    if rate_limit_quota.is_used(config):
         _leave_our_own_uncounted(host)
     return protos.route.RouteConfiguration(
         name=ROUTE_CONFIG,
@@ -69,11 +78,11 @@ class Epochs(NamedTuple):
 
 def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
-    for wrong in (_refused_by_front_door(), answers.two_hosts()):
+    for wrong in (_refused_by_front_door(), local_replies.two_hosts()):
         yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[wrong]))
     yield from _health_routes()
     services = {service.name: service for service in config.services}
-    epochs = Epochs(decisions.epoch(config), leases.epoch(config))
+    epochs = Epochs(decision_cache.epoch(config), leases.epoch(config))
     ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
     for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
         members = sorted(group, key=lambda route: route.name)
@@ -145,7 +154,7 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     if settings := _front_settings(route, config, epochs):
         lines = "\n".join(f"{name}={value}" for name, value in settings.items())
         result.metadata.filter_metadata[filters.FRONT]["settings"] = lines
-    if quota.is_used(config):
+    if rate_limit_quota.is_used(config):
         _spend_from_quotas(result, route, config)
     if route.max_request_bytes is not None:
         result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))
@@ -157,29 +166,31 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
 
 def _front_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:
     """What the scripts are told: by route, so that a change needs no new listener."""
-    settings = quota.route_settings(route, config)
+    settings = rate_limit_quota.route_settings(route, config)
     if route.auth == "none":
         return settings
     settings["auth"] = route.auth
     if route.auth == "optional" and not (route.tiers or route.scopes or route.claims):
         settings["anonymous"] = "yes"
-    settings |= decisions.route_settings(config, authz_context(route), epochs.policy)
+    settings |= decision_cache.route_settings(config, authz_context(route), epochs.policy)
     settings |= leases.route_settings(config, route, epochs.numbers)
-    return settings | identity.route_settings(route, config)
+    return settings | jwt_authn.route_settings(route, config)
 
 
 def _leave_our_own_uncounted(host: protos.route_components.VirtualHost) -> None:
     """Health and refusals: what has no ceiling has no quota either."""
-    no_ceiling = protos.any_of(ceiling.idle())
+    no_ceiling = protos.any_of(local_rate_limit.idle())
     for route in host.routes:
-        if route.typed_per_filter_config.get(ceiling.LOCAL_RATE_LIMIT) == no_ceiling:
-            route.typed_per_filter_config[quota.RATE_LIMIT_QUOTA].CopyFrom(quota.uncounted())
+        if route.typed_per_filter_config.get(local_rate_limit.LOCAL_RATE_LIMIT) == no_ceiling:
+            route.typed_per_filter_config[rate_limit_quota.RATE_LIMIT_QUOTA].CopyFrom(rate_limit_quota.uncounted())
 
 
 def _spend_from_quotas(result: protos.route_components.Route, route: Route, config: GatewayConfig) -> None:
     del result.route.rate_limits[:]  # the service is not asked
-    if quota.has_own_counter(route):
-        result.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(quota.ceiling_of(route, config))
+    if rate_limit_quota.has_own_counter(route):
+        result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
+            rate_limit_quota.ceiling_of(route, config)
+        )
 
 
 def authz_context(route: Route) -> dict[str, str]:
@@ -237,7 +248,7 @@ def _refusal(kind: Refusal, name: str, match: RouteMatch, allow: str = "") -> pr
 
 def _ask_nobody(route: protos.route_components.Route) -> None:
     route.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
-    route.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(ceiling.idle()))
+    route.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(local_rate_limit.idle()))
 
 
 def _refused_by_front_door() -> protos.route_components.HeaderMatcher:
@@ -262,7 +273,9 @@ def _health_routes() -> Iterator[protos.route_components.Route]:
         result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
             filters.authz_policy({"route": name, "auth": "optional"}) if check else filters.no_authz()
         )
-        result.typed_per_filter_config[ceiling.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(ceiling.idle()))
+        result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
+            protos.any_of(local_rate_limit.idle())
+        )
         yield result
     for path in ("/health", "/health/live", "/health/ready"):
         yield _refuse_method(path, path, "GET, HEAD")

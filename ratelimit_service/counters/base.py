@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from ..leases import Wish
-from ..limits import Charge, Reading
+from ratelimit_service.leases import Wish
+from ratelimit_service.limits import Charge, Reading
 
 Verb = Literal["reset", "grant", "override", "remove"]
 

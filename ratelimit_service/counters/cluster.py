@@ -7,13 +7,13 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import CountersUnavailable
-from ..leases import Wish
-from ..limits import Charge, Reading, request_passes
-from .base import Verb
-from .connect import Address, connector, node_connector, read_slots, slot_of, split_url
-from .memory import MemoryCounters
-from .redis import RedisCounters, Watcher, keys
+from ratelimit_service.counters.base import Verb
+from ratelimit_service.counters.connect import Address, connector, node_connector, read_slots, slot_of, split_url
+from ratelimit_service.counters.memory import MemoryCounters
+from ratelimit_service.counters.redis import RedisCounters, Watcher, keys
+from ratelimit_service.errors import CountersUnavailable
+from ratelimit_service.leases import Wish
+from ratelimit_service.limits import Charge, Reading, request_passes
 
 _REFRESH_SECONDS = 1.0
 _SLOTS = 16_384

@@ -14,7 +14,8 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from ..errors import CountersUnavailable, StartRefused
+from ratelimit_service.errors import CountersUnavailable
+from service_kit.errors import StartFailed
 
 Connect = Callable[[], Awaitable[AbstractConnection]]
 Address = tuple[str, int]
@@ -36,7 +37,7 @@ def connector(url: str) -> Connect:
             return _sentinel_connector(url)
         pool = ConnectionPool.from_url(url, **_OPTIONS)
     except ValueError as error:
-        raise StartRefused(f"REDIS_URL: {error}") from error
+        raise StartFailed(f"REDIS_URL: {error}") from error
 
     async def connect() -> AbstractConnection:
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
@@ -49,7 +50,7 @@ def _sentinel_connector(url: str) -> Connect:
     """`redis+sentinel://[user:password@]host1:26379,host2/master-name/db`."""
     hosts, login, (name, db) = split_url(url, 26379)
     if not name:
-        raise StartRefused("REDIS_URL: redis+sentinel:// needs the master's name: redis+sentinel://host:26379/mymaster")
+        raise StartFailed("REDIS_URL: redis+sentinel:// needs the master's name: redis+sentinel://host:26379/mymaster")
     # One sentinel that is stalled must not use up the time in which the next would have answered.
     patience = {"socket_timeout": CONNECT_SECONDS / 4, "socket_connect_timeout": CONNECT_SECONDS / 4}
     sentinel = Sentinel(hosts, sentinel_kwargs=_OPTIONS | patience)  # type: ignore[no-untyped-call]  # untyped in redis-py

@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..leases import Wish
-from ..limits import (
+from ratelimit_service.counters.base import Verb
+from ratelimit_service.leases import Wish
+from ratelimit_service.limits import (
     NEVER,
     TOKEN,
     WINDOW_US,
@@ -25,7 +26,6 @@ from ..limits import (
     taken,
     units_in_the_way,
 )
-from .base import Verb
 
 _STRIDE = 4
 _COMPACT_AT = 64 * _STRIDE

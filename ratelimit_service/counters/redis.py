@@ -22,13 +22,13 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
-from ..descriptors import TAG_LENGTH
-from ..errors import CountersUnavailable
-from ..leases import NO_WISH, Wish
-from ..limits import SECOND_US, TOKEN, Charge, Override, Reading, drained, limit_of
-from .base import Verb
-from .connect import CONNECT_SECONDS, Connect
-from .memory import MemoryCounters, Tally, wall_clock_us
+from ratelimit_service.counters.base import Verb
+from ratelimit_service.counters.connect import CONNECT_SECONDS, Connect
+from ratelimit_service.counters.memory import MemoryCounters, Tally, wall_clock_us
+from ratelimit_service.descriptors import TAG_LENGTH
+from ratelimit_service.errors import CountersUnavailable
+from ratelimit_service.leases import NO_WISH, Wish
+from ratelimit_service.limits import SECOND_US, TOKEN, Charge, Override, Reading, drained, limit_of
 
 _RETRY_SECONDS = (0.1, 0.2)
 _SETTLE_SECONDS = 1.0

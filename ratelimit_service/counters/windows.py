@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Protocol
 
-from ..limits import NEVER
-from ..windows import Reading, Spend, passes, slot_us
-from .memory import wall_clock_us
-from .redis import Script
+from ratelimit_service.counters.memory import wall_clock_us
+from ratelimit_service.counters.redis import Script
+from ratelimit_service.limits import NEVER
+from ratelimit_service.windows import Reading, Spend, passes, slot_us
 
 _COMPACT_AT = 64
 

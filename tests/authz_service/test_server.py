@@ -21,10 +21,10 @@ from authz_service.jwks import JwksTimes
 from authz_service.metrics import Metrics
 from authz_service.policy import read_policy
 from authz_service.server import SERVICE, AuthorizationServer, render
-from authz_service.serving import Serving
 from authz_service.tokens import KeyWanted, Verified
 from envoy_api.envoy.config.core.v3 import base_pb2
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
+from service_kit.grpc_server import GrpcServer
 
 CheckRequest, CheckResponse = external_auth_pb2.CheckRequest, external_auth_pb2.CheckResponse
 OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -37,7 +37,7 @@ class Rig:
         self.metrics = Metrics()
         self.enforcement = Enforcement({"JWT_SECRET": secret}, self.metrics, times=JwksTimes(wait_seconds=2))
         self.server = AuthorizationServer(self.enforcement, self.metrics.decisions, clock=clock)
-        self.serving = Serving("127.0.0.1:0", [self.server.handler()], SERVICE)
+        self.serving = GrpcServer("127.0.0.1:0", [self.server.handler()], [SERVICE])
         self.channel: Any = None
 
     async def check(self, headers: dict[str, str] | None = None, **extensions: str) -> Any:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from authz_service.errors import StartRefused
 from authz_service.settings import check_secret, read_settings, secret_missing
+from service_kit.errors import StartFailed
 
 GIVEN = {"MGW_CONTROLPLANE": "127.0.0.1:18000"}
 
@@ -47,7 +47,7 @@ def test_everything_given() -> None:
 )
 def test_a_start_that_cannot_succeed_says_what_to_do(environ: dict[str, str], message: str) -> None:
     """In one line that names the variable."""
-    with pytest.raises(StartRefused, match=message) as refusal:
+    with pytest.raises(StartFailed, match=message) as refusal:
         read_settings(environ)
     assert "\n" not in str(refusal.value)
 
@@ -60,7 +60,7 @@ def test_check_secret(secret: str | None, expected: bool) -> None:
 
 def test_a_short_secret_is_refused_without_quoting_it() -> None:
     """With its length and a way to make a better one."""
-    with pytest.raises(StartRefused, match=r"JWT_SECRET has 7 bytes.*openssl rand") as refusal:
+    with pytest.raises(StartFailed, match=r"JWT_SECRET has 7 bytes.*openssl rand") as refusal:
         check_secret({"JWT_SECRET": "hunter2"})
     assert "hunter2" not in str(refusal.value)
     assert "openssl rand -base64 48" in str(secret_missing())

@@ -11,8 +11,8 @@ import pytest
 
 from controlplane import __version__
 from controlplane.cli.app import VERBS, run
-from controlplane.cli.exits import OK, UNAVAILABLE, USAGE
 from controlplane.cli.test import workers
+from controlplane.local.exits import OK, UNAVAILABLE, USAGE
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,9 @@ def test_down_is_fine_where_nothing_runs(tmp_path: Path) -> None:
 
 def test_light_parts_import_nothing_heavy() -> None:
     """What runs as a process of its own four times over must not load the command line, asyncio or a library."""
-    code = "import sys, controlplane.cli.demo.loop; print(*{'asyncio', 'typer', 'yaml', 'pydantic'} & set(sys.modules))"
+    code = (
+        "import sys, controlplane.local.demo.loop; print(*{'asyncio', 'typer', 'yaml', 'pydantic'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == ""

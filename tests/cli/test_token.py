@@ -9,8 +9,8 @@ import jwt
 import pytest
 
 from controlplane.cli.app import run
-from controlplane.cli.exits import FAILED
-from controlplane.cli.up.runfile import RunDirectory, make_secret
+from controlplane.local.exits import FAILED
+from controlplane.local.runfile import RunDirectory, make_secret
 
 SECRET = "0123456789abcdef0123456789abcdef"
 

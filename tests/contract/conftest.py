@@ -9,14 +9,13 @@ from typing import Any
 import jwt
 import pytest
 
-import authz_service.adsclient
-import ratelimit_service.adsclient
+import service_kit.ads_client
 from authz_service.enforcement import Enforcement
 from authz_service.metrics import Metrics as AuthzMetrics
 from authz_service.policy import read_policy as read_authz_policy
 from authz_service.server import AuthorizationServer
 from controlplane import protos
-from controlplane.model import GatewayConfig
+from controlplane.config.model import GatewayConfig
 from controlplane.translate import assemble, filters, routes
 from controlplane.xds.resources import AUTHZ_POLICY, RATELIMIT_POLICY
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
@@ -36,7 +35,7 @@ def policies(config: GatewayConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both policies as the services read them out of a DiscoveryResponse."""
     snapshot = assemble.snapshot(config, TOPOLOGY)
     read = []
-    for client, type_url in ((authz_service.adsclient, AUTHZ_POLICY), (ratelimit_service.adsclient, RATELIMIT_POLICY)):
+    for client, type_url in ((service_kit.ads_client, AUTHZ_POLICY), (service_kit.ads_client, RATELIMIT_POLICY)):
         response = discovery_pb2.DiscoveryResponse(type_url=type_url, version_info=snapshot.version(type_url))
         for resource in snapshot.select(type_url, frozenset()):
             response.resources.add().ParseFromString(resource)

@@ -16,8 +16,8 @@ import ratelimit_service.__main__ as ratelimit_main
 from authz_service.decision import API_KEY_PROVIDER
 from authz_service.keys import ALGORITHMS
 from authz_service.policy import read_policy as read_authz_policy
-from controlplane import model, validate
-from controlplane.model import GatewayConfig
+from controlplane.config import model, rules
+from controlplane.config.model import GatewayConfig
 from controlplane.xds import resources as types
 from ratelimit_service.policy import read_policy as read_ratelimit_policy
 from tests.support.configs import a_config, default_config, rich_config, values
@@ -64,7 +64,7 @@ def test_numbers_arrive_as_they_were_written(read_policies: ReadPolicies) -> Non
 def test_the_names_that_both_sides_know() -> None:
     """Algorithms and the provider of API keys have one name."""
     assert set(get_args(model.Algorithm)) <= ALGORITHMS
-    assert validate.API_KEYS == API_KEY_PROVIDER
+    assert rules.API_KEYS == API_KEY_PROVIDER
 
 
 LIMIT = {"rps": 1, "rpm": 1, "burst": 1}
@@ -146,7 +146,7 @@ def test_authz_takes_whatever_the_control_plane_accepts(auth: dict[str, Any], re
         config = a_config(auth=copy.deepcopy(auth))
     except ValidationError:
         return
-    if validate.check(config):
+    if rules.check(config):
         return
 
     document = read_authz_policy(read_policies(config)[0])
@@ -178,7 +178,7 @@ def test_the_limiter_takes_whatever_the_control_plane_accepts(
         config = a_config(limits={"tiers": tiers}, routes=[values()["routes"][0] | more])
     except ValidationError:
         return
-    if validate.check(config):
+    if rules.check(config):
         return
 
     assert set(read_ratelimit_policy(read_policies(config)[1]).tiers) == set(tiers)

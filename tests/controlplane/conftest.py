@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from controlplane import envoy
+from controlplane.config import envoy_validate
 
 settings.register_profile("short", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,7 +37,7 @@ def clock() -> FakeClock:
 @pytest.fixture(scope="session")
 def envoy_binary() -> Path:
     """The Envoy that judges."""
-    return envoy.find(os.environ)
+    return envoy_validate.find(os.environ)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from controlplane.settings import Settings
-from controlplane.translate.topology import Address
+from controlplane.topology import Address
 
 
 def test_defaults_stay_on_this_machine() -> None:

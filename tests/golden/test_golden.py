@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from controlplane import envoy, protos, validate
-from controlplane.model import GatewayConfig
+from controlplane import protos
+from controlplane.config import envoy_validate, rules
+from controlplane.config.model import GatewayConfig
+from controlplane.topology import Topology
 from controlplane.translate import assemble
-from controlplane.translate.identity import NO_KEYS, EnvoyKeys, held
-from controlplane.translate.topology import Topology
+from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys, held
 from controlplane.xds.resources import LISTENER, ORDER, ROUTE, short
 from controlplane.xds.snapshot import Snapshot
 from tests.support.configs import (
@@ -38,7 +39,7 @@ UPDATE = "MGW_UPDATE_GOLDEN"
 
 
 def _verified_by_envoy() -> GatewayConfig:
-    return validate.load(rich_text().replace("auth:\n", "auth:\n  verified_by: envoy\n", 1), ENVIRONMENT)[1]
+    return rules.load(rich_text().replace("auth:\n", "auth:\n  verified_by: envoy\n", 1), ENVIRONMENT)[1]
 
 
 def _every_secret(config: GatewayConfig) -> EnvoyKeys:
@@ -66,7 +67,7 @@ def _without_scripts(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_scripts(child) for child in value]
     if isinstance(value, str) and "\n" in value:
-        for script in resources.files("controlplane.translate").iterdir():
+        for script in resources.files("controlplane.translate").joinpath("lua").iterdir():
             if script.name.endswith(".lua"):
                 value = value.replace(script.read_text(encoding="utf-8"), f"<{script.name}>\n")
         return value.splitlines()
@@ -104,7 +105,7 @@ async def test_envoy_accepts_it(name: str) -> None:
     config, topology, _ = CASES[name]
     bootstrap = assemble.static_bootstrap(config, topology)
 
-    assert await envoy.judge(envoy.find(os.environ), bootstrap) is None
+    assert await envoy_validate.judge(envoy_validate.find(os.environ), bootstrap) is None
 
 
 PROGRAM = """

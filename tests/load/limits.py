@@ -19,7 +19,7 @@ from typing import Any
 
 import redis
 
-from controlplane.cli.up.binaries import find_valkey
+from controlplane.local.binaries import find_valkey
 from ratelimit_service.counters.redis import Script, decide_arguments
 from ratelimit_service.descriptors import Question, caller_tag
 from ratelimit_service.limits import Charge, Limit, Rule

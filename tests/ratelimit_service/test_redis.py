@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import Script, decide_arguments, keys, operate_arguments, read_answer
-from ratelimit_service.errors import CountersUnavailable, StartRefused
+from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import SHARE, SPAN_US, Wish
 from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
+from service_kit.errors import StartFailed
 
 START_US = 1_800_000_000_000_000
 ACharge = Callable[..., Charge]
@@ -208,7 +209,7 @@ async def test_exact_over_processes(valkey: Any) -> None:
 )
 def test_bad_url(url: str, says: str) -> None:
     """A store's URL that cannot be read stops the start, and says so."""
-    with pytest.raises(StartRefused, match=says):
+    with pytest.raises(StartFailed, match=says):
         connector(url)
 
 

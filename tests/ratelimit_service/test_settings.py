@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ratelimit_service.errors import StartRefused
 from ratelimit_service.settings import mask_password, read_settings
+from service_kit.errors import StartFailed
 
 ENOUGH = {"MGW_CONTROLPLANE": "127.0.0.1:18000"}
 
@@ -41,7 +41,7 @@ def test_last_good_policy() -> None:
 )
 def test_refused(environment: dict[str, str], says: str) -> None:
     """What is wrong is named, without its password."""
-    with pytest.raises(StartRefused, match=says) as refused:
+    with pytest.raises(StartFailed, match=says) as refused:
         read_settings(environment)
     assert "secret" not in str(refused.value)
 

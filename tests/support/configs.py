@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from controlplane import validate
-from controlplane.model import GatewayConfig, Route, Service
-from controlplane.translate.topology import Address, Topology
+from controlplane.config import rules
+from controlplane.config.model import GatewayConfig, Route, Service
+from controlplane.topology import Address, Topology
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "deploy" / "config" / "gateway.yaml"
@@ -38,12 +38,12 @@ def rich_text() -> str:
 
 def default_config() -> GatewayConfig:
     """The default document, with nothing in the environment."""
-    return validate.load(default_text(), {})[1]
+    return rules.load(default_text(), {})[1]
 
 
 def rich_config() -> GatewayConfig:
     """The rich document."""
-    return validate.load(rich_text(), ENVIRONMENT)[1]
+    return rules.load(rich_text(), ENVIRONMENT)[1]
 
 
 def values(**changes: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The operator's configuration: its model, its text, its rules, and Envoy's judgement of it."""

@@ -1,0 +1,1 @@
+"""How the gateway and what is behind it are."""

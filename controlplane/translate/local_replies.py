@@ -1,0 +1,170 @@
+"""The gateway's own answers: one JSON shape for every error that Envoy itself makes, with the right status and code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from controlplane import protos
+from controlplane.translate import leases, local_rate_limit
+
+Filter = protos.accesslog.AccessLogFilter
+Mapper = protos.hcm.ResponseMapper
+
+BREAKER_FLAGS = ("UH", "UO")
+"""No healthy upstream, and too many at once: what an open or half-open breaker, or a full queue, looks like."""
+TIMEOUT_FLAGS = ("UT", "SI", "DT", "UMSDR")
+UPSTREAM_FLAGS = ("UF", "UC", "UR", "LR", "UPE", "NC", "DF")
+
+SERVICE = "%METADATA(ROUTE:mgw:service)%"
+RETRY_AFTER = "%METADATA(ROUTE:mgw:retry_after)%"
+
+
+def local_replies(version: str) -> protos.hcm.LocalReplyConfig:
+    """The first mapper that fits decides. What no mapper fits keeps its body: the services' own answers."""
+    return protos.hcm.LocalReplyConfig(mappers=list(_mappers(version)))
+
+
+def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
+    yield from _refusals()
+    yield _refused_again()
+    yield from _health_without_control_plane(version)
+    # Before the breaker's flags: a failure that the retry budget did not let be repeated carries UO as well.
+    yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
+    yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
+    yield _error(
+        _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
+    )
+    yield _over_the_ceiling()
+    # authz's own 403 keeps its body; any other one is Envoy's word on https://… in plain text.
+    yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
+    yield _error(_status(403), 400, "BAD_REQUEST", "The request is malformed")
+    unreachable = _all_of(_flags(("UAEX",)), _status(503))
+    yield _error(unreachable, 503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable", "1")
+    for status, becomes, code, message in _BY_STATUS:
+        retry_after = "1" if becomes == 503 else None
+        yield _error(_status(status), becomes, code, message, retry_after)
+
+
+def _refused_again() -> protos.hcm.ResponseMapper:
+    """A 429 that the front door repeats; it adds the headers that the service sent with the first one."""
+    seconds = f"%REQ({leases.REFUSED})%"
+    body = f'{{"error":{{"code":"RATE_LIMITED","message":"Too many requests","retry_after":{seconds}}}}}'
+    headers = {"x-gateway-error": "RATE_LIMITED", "retry-after": seconds}
+    return _answer(_header(leases.is_refused()), 429, body, headers)
+
+
+def _over_the_ceiling() -> protos.hcm.ResponseMapper:
+    """A 429 as the rate-limit service would give it. Each bucket is refilled every second."""
+    body = '{"error":{"code":"RATE_LIMITED","message":"Too many requests","retry_after":1}}'
+    headers = {"x-gateway-error": "RATE_LIMITED", "retry-after": "1", "x-ratelimit-remaining": "0"}
+    return _answer(_status(local_rate_limit.STATUS), 429, body, headers)
+
+
+def _refusals() -> Iterator[protos.hcm.ResponseMapper]:
+    """What `routes.Refusal` means: a cluster that does not exist, and the status chosen for that."""
+    by_front_door = protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True)
+    for wrong in (by_front_door, two_hosts()):
+        yield _error(_header(wrong), 400, "BAD_REQUEST", "The path or host is malformed or hides something")
+    yield _error(_all_of(_flags(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
+    refused = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
+    refused.headers_to_add.append(_header_to_add("allow", "%METADATA(ROUTE:mgw:allow)%"))
+    yield refused
+
+
+_BY_STATUS = (
+    (400, 400, "BAD_REQUEST", "The request is malformed"),
+    (404, 404, "NOT_FOUND", "No such route"),
+    (408, 408, "TIMEOUT", "The request did not arrive in time"),
+    (413, 413, "PAYLOAD_TOO_LARGE", "The request body is too large"),
+    (426, 426, "BAD_REQUEST", "The protocol version is not supported"),
+    (431, 431, "BAD_REQUEST", "The request headers are too large"),
+    (500, 500, "INTERNAL_ERROR", "Internal error"),
+    # Envoy's answer to a transfer encoding it does not know: the client's fault, so a 4xx.
+    (501, 400, "BAD_REQUEST", "The request is malformed"),
+    (502, 502, "PROXY_ERROR", "No answer from the service"),
+    (503, 503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable"),
+    (504, 504, "TIMEOUT", "No answer in time from the service"),
+)
+
+
+def _health_without_control_plane(version: str) -> Iterator[protos.hcm.ResponseMapper]:
+    """The control plane computes health; without it Envoy still serves, and must not be taken out of rotation."""
+    not_ready = '{"ready":false,"services":{},"dependencies":{"authz":false}}'
+    yield _answer(_all_of(_path("/health/ready"), _flags(("UAEX",))), 503, not_ready, {"retry-after": "1"})
+    unreachable = (*BREAKER_FLAGS, *TIMEOUT_FLAGS, *UPSTREAM_FLAGS)
+    answers = {
+        "/health/ready": '{"ready":true,"services":{},"dependencies":{"authz":true,"controlplane":false}}',
+        "/health": f'{{"status":"degraded","version":"{version}","uptime_seconds":0,"checks":{{}},'
+        '"dependencies":{"controlplane":"unreachable"}}',
+    }
+    for path, body in answers.items():
+        yield _answer(_all_of(_path(path), _flags(unreachable)), 200, body, {})
+
+
+def two_hosts() -> protos.route_components.HeaderMatcher:
+    """More than one Host field: Envoy joins them with a comma, which no host has."""
+    return protos.route_components.HeaderMatcher(
+        name=":authority", string_match=protos.string_matcher.StringMatcher(contains=",")
+    )
+
+
+def error_body(code: str, message: str) -> str:
+    """The body of an error. Both texts are ours and need no escaping."""
+    return f'{{"error":{{"code":"{code}","message":"{message}"}}}}'
+
+
+def _error(
+    when: Filter, status: int, code: str, message: str, retry_after: str | None = None
+) -> protos.hcm.ResponseMapper:
+    # The id stands where the request was too malformed to have one; `filters` puts the request's own over it.
+    headers = {"x-gateway-error": code, "x-request-id": "%UNIQUE_ID%"}
+    headers |= {"retry-after": retry_after} if retry_after else {}
+    return _answer(when, status, error_body(code, message), headers)
+
+
+def _answer(when: Filter, status: int, body: str, headers: Mapping[str, str]) -> protos.hcm.ResponseMapper:
+    return Mapper(
+        filter=when,
+        status_code=protos.uint32(status),
+        body_format_override=protos.substitution.SubstitutionFormatString(
+            text_format_source=protos.base.DataSource(inline_string=body), content_type="application/json"
+        ),
+        headers_to_add=[_header_to_add(name, value) for name, value in headers.items()],
+    )
+
+
+def _header_to_add(name: str, value: str) -> protos.base.HeaderValueOption:
+    return protos.base.HeaderValueOption(
+        header=protos.base.HeaderValue(key=name, value=value),
+        append_action=protos.base.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _flags(flags: tuple[str, ...]) -> Filter:
+    return Filter(response_flag_filter=protos.accesslog.ResponseFlagFilter(flags=flags))
+
+
+def _status(status: int) -> Filter:
+    return compare_status(protos.accesslog.ComparisonFilter.EQ, status)
+
+
+def compare_status(operator: protos.accesslog.ComparisonFilter.Op.ValueType, status: int) -> Filter:
+    """A filter on the answer's status. The runtime key is required by the message and never set."""
+    value = protos.runtime_uint32(status, "mgw.status")
+    comparison = protos.accesslog.ComparisonFilter(op=operator, value=value)
+    return Filter(status_code_filter=protos.accesslog.StatusCodeFilter(comparison=comparison))
+
+
+def _path(path: str) -> Filter:
+    matcher = protos.route_components.HeaderMatcher(
+        name=":path", string_match=protos.string_matcher.StringMatcher(exact=path)
+    )
+    return _header(matcher)
+
+
+def _header(matcher: protos.route_components.HeaderMatcher) -> Filter:
+    return Filter(header_filter=protos.accesslog.HeaderFilter(header=matcher))
+
+
+def _all_of(*filters: Filter) -> Filter:
+    return Filter(and_filter=protos.accesslog.AndFilter(filters=filters))

@@ -1,0 +1,1 @@
+"""What the authz and rate-limit services share: transport, xDS client, process, files, logs. A leaf package."""
