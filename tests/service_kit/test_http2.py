@@ -10,6 +10,9 @@ import grpc
 import pytest
 
 from service_kit import http2
+from service_kit.http2 import frames
+from service_kit.http2.bounds import Bounds
+from service_kit.http2.connection import greeting
 
 SERVICE = "mgw.test.Echo"
 MESSAGE_LIMIT = 1024 * 1024
@@ -166,13 +169,13 @@ async def test_an_answer_at_once_needs_no_task() -> None:
     "sent",
     [
         b"GET / HTTP/1.1\r\n\r\n",
-        http2.PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
-        http2.PREFACE + http2.frame(http2.HEADERS, http2.END_HEADERS, 2, b"\x82"),
-        http2.PREFACE + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff\xff"),
-        http2.PREFACE + http2.frame(http2.CONTINUATION, 0, 1, b""),
-        http2.PREFACE + http2.frame(http2.HEADERS, 0, 1, b"") + http2.frame(http2.PING, 0, 0, bytes(8)),
-        http2.PREFACE + http2.frame(http2.HEADERS, http2.END_HEADERS | http2.PADDED, 1, b"\x09\x82"),
-        http2.PREFACE + http2.frame(http2.PUSH_PROMISE, 0, 1, b""),
+        frames.PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
+        frames.PREFACE + frames.frame(frames.HEADERS, frames.END_HEADERS, 2, b"\x82"),
+        frames.PREFACE + frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff\xff"),
+        frames.PREFACE + frames.frame(frames.CONTINUATION, 0, 1, b""),
+        frames.PREFACE + frames.frame(frames.HEADERS, 0, 1, b"") + frames.frame(frames.PING, 0, 0, bytes(8)),
+        frames.PREFACE + frames.frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\x09\x82"),
+        frames.PREFACE + frames.frame(frames.PUSH_PROMISE, 0, 1, b""),
     ],
 )
 async def test_a_broken_peer_loses_its_connection_only(sent: bytes) -> None:
@@ -186,7 +189,7 @@ async def test_a_broken_peer_loses_its_connection_only(sent: bytes) -> None:
 
     received = await asyncio.wait_for(reader.read(), 5)
     writer.close()
-    assert received[len(http2.GREETING) :][3] == http2.GOAWAY
+    assert received[len(greeting(Bounds())) :][3] == frames.GOAWAY
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert await channel.unary_unary(f"/{SERVICE}/Unary")(b"fine", timeout=5) == b"fine"
     await server.stop(0)
