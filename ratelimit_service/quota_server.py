@@ -73,6 +73,7 @@ class QuotaServer:
         try:
             async for report in reports:
                 await self._take(number, report)
+                self._count()
         finally:
             del self._streams[number]
             self._post(self._quotas.leave(number, now_us()))
@@ -89,7 +90,6 @@ class QuotaServer:
             for usage in usages[start : start + TURN]:
                 self._take_one(number, usage)
             await asyncio.sleep(0)
-        self._count()
 
     def _take_one(self, number: int, usage: rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage) -> None:
         bucket = tuple(sorted(usage.bucket_id.bucket.items()))

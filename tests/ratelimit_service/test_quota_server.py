@@ -79,6 +79,12 @@ class Running:
         self._channels.append(grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=options))
         return FakeEnvoy(self._channels[-1])
 
+    async def has_read_a_report(self) -> None:
+        """Streams are counted with every report that was taken in."""
+        async with asyncio.timeout(5):
+            while b"mgw_ratelimit_quota_streams 1.0" not in self.metrics.text():
+                await asyncio.sleep(0.001)
+
     async def close(self) -> None:
         for channel in self._channels:
             await channel.close()
@@ -198,7 +204,7 @@ async def test_without_a_policy_nothing_is_assigned() -> None:
     async with running("native", None) as service:
         envoy = service.envoy()
         await envoy.report(a_bucket())
-        await asyncio.sleep(0)
+        await service.has_read_a_report()
         service.server.adopt(a_plan())
         await envoy.report(a_bucket("platform/bob"))
 
