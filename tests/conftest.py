@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.go_tools import go_tool
+
 
 def _answers(*command: str) -> bool:
     try:
@@ -27,6 +29,7 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "postgres": ("Postgres's initdb", lambda: bool(shutil.which("initdb") or shutil.which("pg_ctlcluster"))),
     "helm": ("the helm-python-sdk wheel", lambda: importlib.util.find_spec("helm_sdk") is not None),
     "load": ("wrk on PATH", lambda: shutil.which("wrk") is not None),
+    "h2spec": ("h2spec (go install github.com/summerwind/h2spec/cmd/h2spec@latest)", lambda: bool(go_tool("h2spec"))),
 }
 
 

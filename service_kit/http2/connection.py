@@ -46,6 +46,7 @@ log = structlog.get_logger()
 
 
 FRAMES_BETWEEN_LOOKS = 16
+LINGER_SECONDS = 1.0
 
 
 class Connection(asyncio.Protocol):
@@ -60,6 +61,8 @@ class Connection(asyncio.Protocol):
         self._is_resuming = False
         self._is_write_paused = False
         self._is_greeted = False
+        self._has_ended = False
+        """GOAWAY is sent: what still comes is dropped."""
         self._patience = Patience(self._bounds.allowance, time.monotonic)
         self._streams = Streams(host, self._loop, self._patience, self._watch_for_stall)
         self._output = self._streams.output
@@ -101,6 +104,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, as far as this turn's share goes."""
+        if self._has_ended:
+            return
         if self._rest:
             data = self._rest + data
         if self._is_resuming or self._is_write_paused:
@@ -178,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     def _may_read(self) -> bool:
         is_open = self._transport is not None and not self._transport.is_closing()
-        return is_open and not self._is_resuming and not self._is_write_paused
+        return is_open and not (self._has_ended or self._is_resuming or self._is_write_paused)
 
     # --- frames
 
@@ -255,11 +260,28 @@ class Connection(asyncio.Protocol):
     def _end(self, code: int, why: str) -> None:
         """GOAWAY, and the connection ends."""
         log.warning("http2.connection_ended", error=why, code=code)
+        self._has_ended = True
+        self._rest = b""
         self._output.send(frames.goaway(self._streams.last_stream, code))
         self._output.flush()
-        self._rest = b""
-        self._pause_reading()
-        self.close()
+        self._output.close()
+        self._streams.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Closing with bytes unread makes TCP drop what the peer has not read yet: the GOAWAY that says why."""
+        if self._timer is not None:
+            self._timer.cancel()
+        transport = self._transport
+        if transport is None:
+            return
+        if not transport.can_write_eof() or self._is_write_paused:
+            transport.abort()
+            return
+        transport.write_eof()
+        if not transport.is_reading():
+            transport.resume_reading()
+        self._timer = self._loop.call_later(LINGER_SECONDS, transport.abort)
 
     def _no_preface(self) -> None:
         self._timer = None

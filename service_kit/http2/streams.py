@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 SMALL_FRAME = 64
 """DATA smaller than this that does not end a stream counts as a frame that does no work."""
+RECENTLY_RESET = 256
 
 
 class Streams:
@@ -59,6 +61,8 @@ class Streams:
         self._calls: dict[int, Call] = {}
         self._unended: set[int] = set()
         """Streams that we ended before the client had: what is on its way of them is passed over."""
+        self._recently_reset: deque[int] = deque(maxlen=RECENTLY_RESET)
+        """The same of streams that we reset for a frame of the client's, which may have sent more of them."""
         self._skipped: list[range] = []
         """Streams below the last one that were never opened."""
         self._reader = BlockReader(host.known_blocks)
@@ -132,8 +136,6 @@ class Streams:
         if failure is None and (self.is_retired or len(self._calls) >= self._bounds.streams):
             failure = StreamFailure(stream, REFUSED_STREAM, "")
         if failure is not None:
-            if not flags & END_STREAM:
-                self._remember_unended(stream)
             raise failure
         self._begin(stream, flags, request)
 
@@ -160,10 +162,7 @@ class Streams:
 
     def _on_closed(self, stream: int, flags: int) -> None:
         """A header block of a stream that is over, or that cannot be (section 5.1.1)."""
-        if stream in self._unended:
-            if flags & END_STREAM:
-                self._unended.discard(stream)
-            self._patience.spend(1)
+        if self._is_passed_over(stream, flags):
             return
         if stream % 2 == 0 or any(stream in gap for gap in self._skipped):
             raise ConnectionFailure(PROTOCOL_ERROR, f"stream {stream} after {self.last_stream}")
@@ -201,14 +200,21 @@ class Streams:
         """DATA where none may be: of a stream that is half-closed, over, or was never opened."""
         if call is not None:
             raise StreamFailure(stream, STREAM_CLOSED, "DATA after the end")
-        if stream in self._unended:
-            if flags & END_STREAM:
-                self._unended.discard(stream)
-            self._patience.spend(1)
+        if self._is_passed_over(stream, flags):
             return
         if self.is_idle(stream):
             raise ConnectionFailure(PROTOCOL_ERROR, f"DATA of stream {stream}, which is not open")
         raise ConnectionFailure(STREAM_CLOSED, f"DATA of stream {stream}, which is over")
+
+    def _is_passed_over(self, stream: int, flags: int) -> bool:
+        """Whether a frame of a stream that is over was on its way when we ended it."""
+        if stream in self._unended:
+            if flags & END_STREAM:
+                self._unended.discard(stream)
+        elif stream not in self._recently_reset:
+            return False
+        self._patience.spend(1)
+        return True
 
     def is_idle(self, stream: int) -> bool:
         """Whether a stream was never opened (section 5.1)."""
@@ -275,9 +281,8 @@ class Streams:
     def end_one(self, failure: StreamFailure) -> None:
         """End one stream, and nothing else."""
         call = self._calls.get(failure.stream)
+        self._recently_reset.append(failure.stream)
         if call is not None:
-            if not call.is_half_closed:
-                self._remember_unended(call.stream)
             self._drop(call)
             if call.task is not None:
                 call.task.cancel()
