@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from service_kit import http2
 from service_kit.errors import StartFailed
+from service_kit.readable import ReadableOnly
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two processes on one port would each get half the calls; better to fail
@@ -54,7 +55,7 @@ class GrpcServer:
         self._transport = transport
         self._immediate = immediate or {}
         self._dependencies = tuple(dependencies)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._server: Any = None
         self._is_draining = False
 
@@ -62,10 +63,12 @@ class GrpcServer:
         """Open the port. Raises StartFailed where it cannot be had."""
         server: Any = http2.Server(self._immediate) if self._transport == "native" else grpc.aio.server(options=OPTIONS)
         self._server = server
-        server.add_generic_rpc_handlers(self._handlers)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = [name for name in self._services if name]
-        server.add_generic_rpc_handlers([LazyReflection([*reflected, health.SERVICE_NAME])])
+        handlers = [*self._handlers, LazyReflection([*reflected, health.SERVICE_NAME])]
+        if self._transport == "grpcio":  # which would say INTERNAL, and log a traceback
+            handlers = [ReadableOnly(handler) for handler in handlers]
+        server.add_generic_rpc_handlers(handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in (*self._services, *self._dependencies):
             await self._health.set(name, NOT_SERVING)
         fail_if_taken(self._listen)
@@ -98,6 +101,14 @@ class GrpcServer:
             await self._health.set(service, SERVING if is_serving else NOT_SERVING)
 
 
+class Health(health.aio.HealthServicer):  # type: ignore[misc] # untyped
+    """grpc.health.v1, but for its newest method, which the package declares and does not have."""
+
+    async def List(self, request: Any, context: Any) -> None:
+        """Not served."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+
+
 def fail_if_taken(listen: str) -> None:
     """Try the port first: gRPC's core says why it cannot have it on standard error, in lines of its own."""
     if listen.startswith("unix:"):
@@ -110,15 +121,19 @@ def fail_if_taken(listen: str) -> None:
         raise StartFailed(f"cannot listen on {listen}: {error.strerror}; set MGW_LISTEN to another address") from error
 
 
+REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+"""Both names of the one protocol; their messages are alike."""
+
+
 class LazyReflection(grpc.GenericRpcHandler):
     """gRPC reflection, imported by the first client that asks for it: it would be a tenth of the start."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        self._services = (*services, "grpc.reflection.v1alpha.ServerReflection")
+        self._services = (*services, *REFLECTION)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of the reflection method; None for every other."""
-        if handler_call_details.method != "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo":
+        if handler_call_details.method not in [f"/{name}/ServerReflectionInfo" for name in REFLECTION]:
             return None
         from grpc_reflection.v1alpha import reflection, reflection_pb2
 

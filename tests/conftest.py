@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.go_tools import go_tool
+from tests.support.go_tools import H2SPEC, go_tool
 
 
 def _answers(*command: str) -> bool:
@@ -29,7 +29,12 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "postgres": ("Postgres's initdb", lambda: bool(shutil.which("initdb") or shutil.which("pg_ctlcluster"))),
     "helm": ("the helm-python-sdk wheel", lambda: importlib.util.find_spec("helm_sdk") is not None),
     "load": ("wrk on PATH", lambda: shutil.which("wrk") is not None),
-    "h2spec": ("h2spec (go install github.com/summerwind/h2spec/cmd/h2spec@latest)", lambda: bool(go_tool("h2spec"))),
+    "go": (
+        "Go, and grpcurl (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)",
+        lambda: bool(go_tool("grpcurl")),
+    ),
+    "node": ("Node.js with npm", lambda: bool(shutil.which("node") and shutil.which("npm"))),
+    "h2spec": (f"h2spec (go install {H2SPEC})", lambda: go_tool("h2spec") is not None),
 }
 
 

@@ -8,6 +8,10 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1"
+GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
+"""What `go install` takes; .ci/run names the same."""
+
 
 @cache
 def go_tool(name: str) -> Path | None:
