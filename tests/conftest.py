@@ -1,5 +1,6 @@
-"""Groups of tests that need something beyond Python: skipped with the reason where it is missing, unless required.
+"""The command `mgw` for every test; and groups of tests that need something beyond Python.
 
+A group is skipped with the reason where what it needs is missing, unless it is required.
 `MGW_REQUIRE=load,docker` makes the named groups' absence a failure, so that nothing is green by being skipped.
 """
 
@@ -9,11 +10,13 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.go_tools import H2SPEC, go_tool
+from tests.support.mgw import Mgw
 
 
 def _answers(*command: str) -> bool:
@@ -50,3 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for group in missing:
             if item.get_closest_marker(group):
                 item.add_marker(pytest.mark.skip(reason=f"needs {NEEDS[group][0]}"))
+
+
+@pytest.fixture
+def mgw(tmp_path: Path) -> Iterator[Mgw]:
+    """`mgw` for one run directory, which is down when the test is over."""
+    command = Mgw(tmp_path / "run")
+    yield command
+    command("down")

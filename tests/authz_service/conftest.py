@@ -1,9 +1,8 @@
 """What these tests share: a clock, a secret, tokens made by another library's hand, and small policies."""
 
-import asyncio
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -15,6 +14,8 @@ import pytest
 from authz_service.decision import Decision, Policy, Request, RouteRules, decide
 from authz_service.keys import KeySet, secret_key
 from authz_service.tokens import KeyWanted, Provider, Revocations, Verifier
+from tests.support.clock import FakeClock
+from tests.support.waiting import until
 
 NOW = 1_800_000_000
 SECRET = "a secret of more than thirty-two bytes, for HS256"
@@ -177,31 +178,14 @@ def key_source() -> Iterator[KeySource]:
     server.server_close()
 
 
-@dataclass
-class FakeClock:
-    """Time that moves when it is told to."""
-
-    at: float = NOW
-
-    def __call__(self) -> float:
-        return self.at
-
-
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    return FakeClock(NOW)
 
 
-@pytest.fixture
-async def eventually() -> AsyncIterator[Callable[[Callable[[], object]], Awaitable[None]]]:
-    """Waits for what another task or thread does, as short as possible and 5 s at most."""
-
-    async def wait(condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    yield wait
+@pytest.fixture(scope="session", name="eventually")
+def eventually_fixture() -> Callable[..., Awaitable[float]]:
+    return until
 
 
 @pytest.fixture(scope="session")

@@ -112,7 +112,7 @@ async def test_the_last_good_set_outlives_its_source_for_a_day(
     await eventually(lambda: rig.knows("k1"))
 
     source.fails = True
-    clock.at = now + 3600
+    clock.now = now + 3600
     await rig.keys.refresh("k2")
 
     assert rig.knows("k1")
@@ -154,7 +154,7 @@ async def test_an_unchanged_set_disturbs_nobody(
     rig = rigs(source)
     await eventually(lambda: rig.knows("k1"))
 
-    clock.at = now + 100
+    clock.now = now + 100
     await rig.keys.refresh("k2")
     assert (rig.changes, rig.keys.good_until) == (1, now + 100 + 24 * 3600)
 
@@ -187,7 +187,7 @@ async def test_random_kids_cost_one_fetch_a_floor_interval(
     await eventually(lambda: rig.knows("k1"))
 
     for interval in range(2):
-        clock.at = now + interval * TIMES.floor_seconds
+        clock.now = now + interval * TIMES.floor_seconds
         assert rig.keys.can_refresh
         for number in range(10_000):
             if rig.keys.can_refresh:
@@ -248,7 +248,7 @@ async def test_a_new_process_starts_from_what_the_old_one_kept(
     assert path.stat().st_mode & 0o777 == 0o600
 
     source.fails = True
-    clock.at = now + 3600
+    clock.now = now + 3600
     rig = rigs(source, kept=path)
     assert rig.knows("k1")
     assert rig.keys.good_until == now + 24 * 3600
@@ -280,11 +280,11 @@ async def test_against_a_real_server(
     assert rig.knows("k2")
 
     key_source.status = 500
-    clock.at = now + 20
+    clock.now = now + 20
     await rig.keys.refresh("k3")
     assert (rig.knows("k2"), rig.keys.is_stale) == (True, True)
 
     key_source.status, key_source.body = 200, key_set("k3")
-    clock.at = now + 40
+    clock.now = now + 40
     await rig.keys.refresh("k3")
     assert (rig.knows("k3"), rig.keys.is_stale) == (True, False)

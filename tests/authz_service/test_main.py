@@ -18,6 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -182,10 +183,7 @@ async def test_it_starts_from_the_last_good_policy(
 
 def test_without_a_policy_it_serves_refusals(run: Any, secret: str) -> None:
     """The port opens at once; until a policy is known every answer is a 503 and health says so."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = run(JWT_SECRET=secret, MGW_CONTROLPLANE="127.0.0.1:1", MGW_LISTEN=f"127.0.0.1:{port}")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(

@@ -261,9 +261,9 @@ async def test_a_new_policy_applies_to_the_next_request(rig: Rig, a_policy: Any,
 async def test_a_cached_caller_expires(rig: Rig, mint: Any, clock: Any, now: float) -> None:
     """To the second."""
     headers = {"authorization": f"Bearer {mint()}"}
-    clock.at = now + 59.9
+    clock.now = now + 59.9
     assert (await rig.check(headers, auth="required")).HasField("ok_response")
-    clock.at = now + 60
+    clock.now = now + 60
     refused(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
 
 
@@ -274,8 +274,8 @@ async def test_rotation_refuses_no_valid_token(
     import asyncio
     import time
 
-    clock.at = time.time()
-    expires = int(clock.at) + 600
+    clock.now = time.time()
+    expires = int(clock.now) + 600
 
     def token(kid: str) -> dict[str, str]:
         signed = mint(key=private_keys["ES256"], algorithm="ES256", headers={"kid": kid}, exp=expires)

@@ -10,7 +10,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.cli.harness import Mgw, eventually
+from tests.support.mgw import Mgw
+from tests.support.waiting import eventually
 
 
 def ask(url: str, token: str | None = None) -> tuple[int, Any]:

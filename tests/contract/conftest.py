@@ -43,8 +43,8 @@ def policies(config: GatewayConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return read[0], read[1]
 
 
-class Gateway:
-    """Envoy's part in between: what one service answers is what the other is asked."""
+class StandInEnvoy:
+    """Envoy's part in between: what one service returns is what the other is asked."""
 
     def __init__(self, config: GatewayConfig, environment: Mapping[str, str]) -> None:
         self.config = config
@@ -118,9 +118,9 @@ class Gateway:
 
 
 @pytest.fixture
-def a_gateway(tmp_path: Path) -> Callable[[GatewayConfig], Gateway]:
-    def make(config: GatewayConfig) -> Gateway:
-        return Gateway(config, {"JWT_SECRET": SECRET})
+def a_gateway(tmp_path: Path) -> Callable[[GatewayConfig], StandInEnvoy]:
+    def make(config: GatewayConfig) -> StandInEnvoy:
+        return StandInEnvoy(config, {"JWT_SECRET": SECRET})
 
     return make
 

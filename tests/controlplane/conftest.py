@@ -10,23 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from controlplane.config import envoy_validate
+from tests.support.clock import FakeClock
 
 settings.register_profile("short", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("long" if os.environ.get("MGW_LONG_TESTS") else "short")
-
-
-class FakeClock:
-    """Time as a test says."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

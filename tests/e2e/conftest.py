@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Gateway, a_route, a_service, default_document
+from tests.support.ports import closed_port
 
 StartGateway = Callable[..., Gateway]
 
@@ -67,11 +67,3 @@ def extended_document() -> dict[str, Any]:
         a_route("mixed", "mixed"),
     ]
     return document
-
-
-def closed_port() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

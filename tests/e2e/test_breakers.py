@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.gateway import Gateway, bearer, eventually, token
+from tests.support.gateway import Gateway, bearer, token
+from tests.support.waiting import eventually
 from tests.support.wire import Answer
 
 SLACK_SECONDS = 1.5

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.gateway import Gateway, a_route, default_document, eventually, token
+from tests.support.gateway import Gateway, a_route, default_document, token
+from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
 
@@ -172,7 +173,7 @@ def test_secrets_stay_references(gateway: Gateway) -> None:
     text = gateway.api("GET", "/v1/config").text
 
     assert "${JWT_SECRET}" in text
-    assert gateway.environment["JWT_SECRET"] not in text
+    assert gateway.mgw.environment["JWT_SECRET"] not in text
 
 
 def test_nodes_tell_what_each_acknowledged(gateway: Gateway) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import StartGateway, closed_port
+from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Gateway, token
+from tests.support.ports import free_port
 
 SECRET = "a-second-secret-that-is-long-enough-too"
 ORIGIN = "https://only.example.com"
-PORT = closed_port()
+PORT = free_port()
 MOVED = {"discovery": "auth", "sona": "sync", "sync": "sona", "auth": "discovery"}
 """Which demo upstream each service's URL is pointed at."""
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.gateway import ORIGIN, Gateway, bearer, client_address, eventually, token
+from tests.support.gateway import ORIGIN, Gateway, bearer, client_address, token
+from tests.support.waiting import eventually
 from tests.support.wire import Answer
 
 Make = Callable[[Gateway, list[tuple[str, str]]], Answer]

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import StartGateway
-from tests.support.gateway import Gateway, a_route, a_service, default_document, eventually, token
+from tests.support.gateway import Gateway, a_route, a_service, default_document, token
+from tests.support.waiting import eventually, until
 
 OPEN_SECONDS = 1.5
 FAILURES = 5
@@ -150,15 +151,6 @@ class Service:
         for _ in range(FAILURES):
             assert await self.ask() == 500
         await self.until("open", 2)
-
-
-async def until(holds: Callable[[], Any], seconds: float = 5) -> float:
-    """How long it took until it held."""
-    began = time.monotonic()
-    while not await holds():
-        assert time.monotonic() < began + seconds, f"not within {seconds} s"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - began
 
 
 def a_document(port: int, trials: int = 1, **breaker: Any) -> dict[str, Any]:
@@ -409,7 +401,5 @@ def test_the_command_shows_and_forces(start: StartGateway, tmp_path: Path) -> No
     assert (unknown.returncode, nonsense.returncode) == (1, 64)
     assert "nobody" in unknown.stderr
     assert metric
-    alone = gateway.environment | {"MGW_API_URL": "http://127.0.0.1:9", "MGW_API_TOKEN": "x"}
-    gateway.environment, kept = alone, gateway.environment
-    assert gateway.mgw("breakers").returncode == 69
-    gateway.environment = kept
+    alone = gateway.mgw("breakers", MGW_API_URL="http://127.0.0.1:9", MGW_API_TOKEN="x")
+    assert alone.returncode == 69

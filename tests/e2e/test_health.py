@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import SERVICES, Gateway, bearer, eventually, token
+from tests.support.gateway import SERVICES, Gateway, bearer, token
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")

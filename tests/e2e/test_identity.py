@@ -33,7 +33,8 @@ from tests.e2e.identity_cases import (
     many,
     scheme,
 )
-from tests.support.gateway import Echo, Gateway, eventually
+from tests.support.gateway import Echo, Gateway
+from tests.support.waiting import eventually
 from tests.support.wire import Answer, Connection
 
 ANONYMOUS = ("", "anonymous")

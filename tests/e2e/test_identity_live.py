@@ -29,7 +29,8 @@ from tests.e2e.identity_cases import (
     many,
     scheme,
 )
-from tests.support.gateway import Gateway, eventually, unique
+from tests.support.gateway import Gateway, unique
+from tests.support.waiting import eventually
 from tests.support.wire import Connection
 
 FLOOR_SECONDS = 1.0

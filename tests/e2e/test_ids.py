@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.support.gateway import Echo, Gateway, eventually, token, unique
+from tests.support.gateway import Echo, Gateway, token, unique
+from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
 VALID = ["a", "A-b_c.9", "0", "x" * 128, "a.b.c", "0b9ac7d4-3b0e-4c6f-9a53-6f1d1e0f7c11", "-", "..."]

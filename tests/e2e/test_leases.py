@@ -25,10 +25,10 @@ from tests.support.gateway import (
     bearer,
     client_address,
     default_document,
-    eventually,
     token,
     unique,
 )
+from tests.support.waiting import eventually
 from tests.support.wire import Answer, Connection
 
 PATH = "/t/busy"

@@ -8,7 +8,8 @@ import time
 import httpx2
 import pytest
 
-from tests.support.gateway import Gateway, bearer, client_address, eventually, token, unique
+from tests.support.gateway import Gateway, bearer, client_address, token, unique
+from tests.support.waiting import eventually
 from tests.support.wire import Answer
 
 PATH = "/api/v1/genres"

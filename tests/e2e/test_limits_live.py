@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.gateway import Gateway, a_route, bearer, client_address, default_document, eventually, token, unique
+from tests.support.gateway import Gateway, a_route, bearer, client_address, default_document, token, unique
+from tests.support.waiting import eventually
 from tests.support.wire import Answer
 
 PATH = "/t/plain"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import StartGateway
-from tests.support.gateway import SECRET, Gateway, bearer, client_address, default_document, eventually, token, unique
+from tests.support.gateway import SECRET, Gateway, bearer, client_address, default_document, token, unique
+from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.gateway import ORIGIN, Echo, Gateway, bearer, eventually, runs, token
+from tests.support.gateway import ORIGIN, Echo, Gateway, bearer, token
+from tests.support.mgw import runs
+from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
 BACK_SECONDS = 3.0

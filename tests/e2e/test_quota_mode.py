@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import Gateway, a_route, bearer, default_document, eventually, token
+from tests.support.gateway import Gateway, a_route, bearer, default_document, token
+from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
 FREE_RPS, FREE_BURST = 10, 20

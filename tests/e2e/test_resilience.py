@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import StartGateway, closed_port
-from tests.support.gateway import Gateway, a_route, a_service, bearer, default_document, eventually, token, unique
+from tests.e2e.conftest import StartGateway
+from tests.support.gateway import Gateway, a_route, a_service, bearer, default_document, token, unique
+from tests.support.ports import closed_port
 from tests.support.upstream import Upstream
+from tests.support.waiting import eventually
 from tests.support.wire import Answer, Connection
 
 NEVER = {"failures": 10_000, "error_rate_percent": 100}

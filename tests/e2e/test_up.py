@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.gateway import Gateway, bearer, eventually, runs, token
+from tests.support.gateway import Gateway, bearer, token
+from tests.support.mgw import runs
+from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
 TWO = {"envoy": 2, "controlplane": 1, "authz": 2, "ratelimit": 2, "redis": 1, "demo": 4}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.load.bench import Bench, compare
-from tests.load.targets import Document, Gateway
+from tests.load.targets import Document, GatewayOptions
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Bar:
 
     name: str
     title: str
-    how: Gateway
+    how: GatewayOptions
     floor: float | None = None
     goal: float | None = None
 
@@ -27,13 +27,13 @@ def leave_out(document: Document) -> None:
 
 
 BARS = (
-    Bar("default", "authz service, exact limits (the default)", Gateway(), 0.28, 0.40),
-    Bar("verified-by-envoy", "`verified_by: envoy`, exact limits", Gateway(verified_by="envoy"), 0.28, 0.40),
-    Bar("in-envoy", "both inside Envoy", Gateway(verified_by="envoy", enforced_by="envoy"), 0.75, 0.85),
+    Bar("default", "authz service, exact limits (the default)", GatewayOptions(), 0.28, 0.40),
+    Bar("verified-by-envoy", "`verified_by: envoy`, exact limits", GatewayOptions(verified_by="envoy"), 0.28, 0.40),
+    Bar("in-envoy", "both inside Envoy", GatewayOptions(verified_by="envoy", enforced_by="envoy"), 0.75, 0.85),
     Bar(
         "in-envoy-lean",
         "the same without lines for what was served, and without security headers",
-        Gateway(verified_by="envoy", enforced_by="envoy", change=leave_out),
+        GatewayOptions(verified_by="envoy", enforced_by="envoy", change=leave_out),
     ),
 )
 

@@ -13,7 +13,7 @@ from tests.load import wrk
 from tests.load.callers import five_callers, script_in_turn
 from tests.load.figures import Ratio, medians, order_of_round, paired_ratio
 from tests.load.processes import resident_mebibytes
-from tests.load.targets import Gateway, Target, gateway, raw_envoy, upstream
+from tests.load.targets import GatewayOptions, Target, gateway, raw_envoy, upstream
 
 CONNECTIONS = 64
 
@@ -36,7 +36,7 @@ class Bench:
         return max(1, self.rounds // 2)
 
     @contextmanager
-    def gateway(self, how: Gateway, name: str = "gateway") -> Iterator[Target]:
+    def gateway(self, how: GatewayOptions, name: str = "gateway") -> Iterator[Target]:
         """A gateway before the same upstream, in a folder of its own."""
         with (
             tempfile.TemporaryDirectory(dir=self.scratch, prefix=f"{name}-") as folder,

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.load import wrk
 from tests.load.bench import CONNECTIONS, Bench, a_bench
-from tests.load.targets import Gateway, Target
+from tests.load.targets import GatewayOptions, Target
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     if wrk.is_missing():
         print(wrk.MISSING, file=sys.stderr)
         return 69
-    how = Gateway(arguments.verified_by, arguments.enforced_by, arguments.authz, arguments.ratelimit)
+    how = GatewayOptions(arguments.verified_by, arguments.enforced_by, arguments.authz, arguments.ratelimit)
     with a_bench(seconds=arguments.seconds, rounds=1) as bench, bench.gateway(how) as gateway:
         targets = {"raw Envoy": bench.raw, "gateway": gateway}
         results = {name: _measured(bench, target, arguments.connections) for name, target in targets.items()}

@@ -14,7 +14,7 @@ from tests.load.bench import Bench
 from tests.load.callers import PATH, REQUIRED_PATH, five_callers, script_at_random, script_in_turn, token
 from tests.load.growth import crowd
 from tests.load.storms import forged
-from tests.load.targets import Document, Gateway, Target
+from tests.load.targets import Document, GatewayOptions, Target
 
 MANY = 10_000
 UNSEEN = 100_000
@@ -32,7 +32,7 @@ def limits(bench: Bench) -> dict[str, Any]:
     """
     few = script_in_turn(bench.scratch, five_callers(), name="few")
     many = script_at_random(bench.scratch, crowd(MANY), name="many")
-    with bench.gateway(Gateway(verified_by="envoy", change=_without_leases), "limits") as target:
+    with bench.gateway(GatewayOptions(verified_by="envoy", change=_without_leases), "limits") as target:
         return {
             name: _decided(bench, target, script) for name, script in (("5 callers", few), ("10,000 callers", many))
         }
@@ -71,7 +71,7 @@ def identity(bench: Bench) -> dict[str, Any]:
         f"hostile: {name}": script_in_turn(bench.scratch, [text], REQUIRED_PATH, f"hostile-{number}")
         for number, (name, text) in enumerate(list(hostile().items())[: 2 if bench.quick else None])
     }
-    with bench.gateway(Gateway(change=_without_cache), "identity") as target:
+    with bench.gateway(GatewayOptions(change=_without_cache), "identity") as target:
         return {name: _asked(bench, target, script) for name, script in kinds.items()}
 
 

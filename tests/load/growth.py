@@ -8,7 +8,7 @@ from typing import Any
 from tests.load.bench import Bench, compare
 from tests.load.callers import TIERS, five_callers, script_at_random, script_in_turn, token
 from tests.load.operate import put_and_watch
-from tests.load.targets import Document, Gateway, Target
+from tests.load.targets import Document, GatewayOptions, Target
 
 CONNECTIONS = (1, 8, 64, 256, 1000)
 CALLERS = (1, 100, 10_000, 1_000_000)
@@ -18,7 +18,7 @@ LONG = 24 * 3600
 
 def connections(bench: Bench) -> dict[str, Any]:
     """The same five callers over more and more connections."""
-    with bench.gateway(Gateway(), "connections") as target:
+    with bench.gateway(GatewayOptions(), "connections") as target:
         counts = CONNECTIONS[::2] if bench.quick else CONNECTIONS
         return {str(count): compare(bench, target, rounds=bench.few, connections=count).as_json() for count in counts}
 
@@ -26,7 +26,7 @@ def connections(bench: Bench) -> dict[str, Any]:
 def callers(bench: Bench) -> dict[str, Any]:
     """Requests of callers drawn at random from more and more of them, each with a token of its own."""
     rows = {}
-    with bench.gateway(Gateway(), "callers") as target:
+    with bench.gateway(GatewayOptions(), "callers") as target:
         for count in CALLERS[:3] if bench.quick else CALLERS:
             script = script_at_random(bench.scratch, crowd(count))
             rows[str(count)] = compare(bench, target, script, rounds=bench.few).as_json()
@@ -41,7 +41,7 @@ def crowd(count: int) -> Iterator[str]:
 
 def routes(bench: Bench) -> dict[str, Any]:
     """The default routes, then many more: throughput on the last ones, and how long a change takes."""
-    with bench.gateway(Gateway(), "routes") as target:
+    with bench.gateway(GatewayOptions(), "routes") as target:
         rows = {"17": _on_path(bench, target, "/api/v1/recommendations")}
         for count in ROUTES[:1] if bench.quick else ROUTES:
             rows[str(count)] = _with_routes(bench, target, count)

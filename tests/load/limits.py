@@ -25,7 +25,10 @@ from ratelimit_service.descriptors import Question, caller_tag
 from ratelimit_service.limits import Charge, Limit, Rule
 from tests.load.bench import Bench
 from tests.load.figures import slope
-from tests.load.targets import free_port, process
+from tests.load.targets import process
+from tests.support.ports import free_port
+from tests.support.valkey import replies
+from tests.support.waiting import eventually
 
 HITS = (1, 20, 100)
 FEW = 1_000
@@ -61,21 +64,9 @@ def a_store(folder: Path) -> Iterator[redis.Redis]:
     ]
     with process(words, folder / "store.log"):
         store = redis.Redis(port=port)
-        _wait(store)
+        assert eventually(lambda: replies(store)), "valkey did not start"
         yield store
         store.close()
-
-
-def _wait(store: redis.Redis) -> None:
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            store.ping()
-            return
-        except redis.ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def by_hits(store: redis.Redis, hits: int) -> dict[str, float]:

@@ -16,18 +16,8 @@ from typing import Any
 
 from tests.load.bench import Bench, compare
 from tests.load.callers import PATH, SECRET, token
-from tests.load.targets import (
-    Document,
-    Target,
-    an_envoy,
-    bootstrap,
-    cluster,
-    free_port,
-    http_filter,
-    process,
-    status_of,
-    wait_for,
-)
+from tests.load.targets import Document, Target, an_envoy, bootstrap, cluster, http_filter, process, status_of, wait_for
+from tests.support.ports import free_port
 
 FAR = 1_000_000
 NEAR = 5

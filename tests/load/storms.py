@@ -11,7 +11,7 @@ from typing import Any
 from tests.load import openloop, wrk
 from tests.load.bench import Bench
 from tests.load.callers import PATH, REQUIRED_PATH, script_at_random, script_in_turn, token
-from tests.load.targets import OUT_OF_THE_WAY, Document, Gateway, Target
+from tests.load.targets import OUT_OF_THE_WAY, Document, GatewayOptions, Target
 
 OTHERS = 50
 OTHERS_PER_SECOND = 400
@@ -22,7 +22,7 @@ def only_enterprise_is_unlimited(document: Document) -> None:
     document["limits"]["tiers"]["enterprise"] = dict(OUT_OF_THE_WAY)
 
 
-MIXED = Gateway(unlimited=False, change=only_enterprise_is_unlimited)
+MIXED = GatewayOptions(unlimited=False, change=only_enterprise_is_unlimited)
 
 
 def storms(bench: Bench) -> dict[str, Any]:

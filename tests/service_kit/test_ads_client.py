@@ -163,9 +163,7 @@ async def test_what_cannot_be_used_is_refused(
     assert [policy["n"] for policy in policies.taken] == [1, 3]
 
 
-async def test_it_connects_again(
-    control_plane: ControlPlane, client: AdsClient, policies: Policies, eventually: Any
-) -> None:
+async def test_it_connects_again(control_plane: ControlPlane, client: AdsClient, policies: Policies) -> None:
     """After the stream ends and after the server goes, quickly, and says which version it has."""
     await control_plane.next()
     await control_plane.to_send.put(response("v1", {"n": 1}))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service_kit.file_watch import FileWatch
+from tests.support.waiting import until
 
 
 class Counter:
@@ -27,7 +28,7 @@ async def watch(tmp_path: Path) -> AsyncIterator[tuple[FileWatch, Counter]]:
     await file_watch.close()
 
 
-async def test_writes_renames_and_symlink_swaps_are_seen(watch: Any, tmp_path: Path, eventually: Any) -> None:
+async def test_writes_renames_and_symlink_swaps_are_seen(watch: Any, tmp_path: Path) -> None:
     """As editors and Kubernetes do them; the second swap as well as the first."""
     file_watch, counter = watch
     (tmp_path / "keys").write_text("0")
@@ -40,7 +41,7 @@ async def test_writes_renames_and_symlink_swaps_are_seen(watch: Any, tmp_path: P
             change()  # again until it is seen: the watch may not have begun yet
             return bool(counter.changes > before)
 
-        await eventually(changed)
+        await until(changed)
 
     await is_seen(lambda: (tmp_path / "keys").write_text("1"))
 

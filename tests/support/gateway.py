@@ -8,9 +8,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,8 @@ import httpx2
 import jwt
 import yaml
 
+from tests.support.mgw import Mgw, runs
+from tests.support.waiting import eventually
 from tests.support.wire import Answer, exchange
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,6 @@ ORIGIN = "https://app.example.com"
 OTHER_ORIGIN = "http://localhost:3000"
 SERVICES = ("discovery", "sona", "sync", "auth")
 
-_OURS = ("JWT_SECRET", "REDIS_URL", "ALLOWED_ORIGINS", "LOG_LEVEL", "API_GATEWAY_", "MGW_")
 _WRITE_LOG_AT_ONCE = (
     """sh -c 'case "$*" in *flush-interval*) exec "$@";; esac; exec "$@" --file-flush-interval-msec 100' sh"""
 )
@@ -87,16 +87,6 @@ def a_route(name: str, service: str, auth: str = "optional", **more: Any) -> dic
 def a_service(name: str, url: str, **more: Any) -> dict[str, Any]:
     """One more service with one endpoint, which health does not ask about."""
     return {"name": name, "endpoints": [{"url": url}], "health_check": None, **more}
-
-
-def eventually(holds: Callable[[], Any], seconds: float = 5.0, every: float = 0.02) -> Any:
-    """What `holds` says once that is true; its last word where the time is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        said = holds()
-        if said or time.monotonic() > deadline:
-            return said
-        time.sleep(every)
 
 
 @dataclass(frozen=True)
@@ -172,10 +162,8 @@ class Gateway:
             directory.parent.mkdir(parents=True, exist_ok=True)
             self.config = directory.with_name(f"{directory.name}.yaml")
             self.config.write_text(yaml.safe_dump(document, sort_keys=False))
-        inherited = {name: value for name, value in os.environ.items() if not _is_ours(name)}
-        own = {"JWT_SECRET": SECRET, "ALLOWED_ORIGINS": f"{ORIGIN}, {OTHER_ORIGIN}", "PYTHONPATH": str(ROOT)}
-        wanted = inherited | own | dict(environment or {})
-        self.environment = {name: value for name, value in wanted.items() if value is not None}
+        wanted = {"JWT_SECRET": SECRET, "ALLOWED_ORIGINS": f"{ORIGIN}, {OTHER_ORIGIN}"} | dict(environment or {})
+        self.mgw = Mgw(directory, {name: value for name, value in wanted.items() if value is not None})
 
     def __enter__(self) -> Gateway:
         up = self.up()
@@ -193,17 +181,11 @@ class Gateway:
         words += ["--config", str(self.config)] if self.config else []
         return self.mgw(*words)
 
-    def mgw(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
-        """The command, for this gateway's directory."""
-        command = [sys.executable, "-m", "controlplane.cli", verb, "--dir", str(self.directory), *words]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
-
     # -- what run.json says
 
     @property
     def run(self) -> dict[str, Any]:
-        run: dict[str, Any] = json.loads((self.directory / "run.json").read_text())
-        return run
+        return self.mgw.run
 
     @cached_property
     def url(self) -> str:
@@ -215,7 +197,7 @@ class Gateway:
         return self.url.removeprefix("http://")
 
     def component(self, name: str, index: int = 0) -> dict[str, Any]:
-        return next(part for part in self.run["components"] if (part["name"], part["index"]) == (name, index))
+        return self.mgw.component(name, index)
 
     # -- requests
 
@@ -341,15 +323,3 @@ class Gateway:
         """Start dead parts again, at their old addresses."""
         up = self.mgw("up", "--only", ",".join(names))
         assert up.returncode == 0, up.stderr
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(_OURS) or name.endswith("_SERVICE_URL")
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there and not merely waiting to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -20,7 +20,7 @@ from controlplane.store.memory import MemoryStore
 from controlplane.xds.cache import SnapshotCache
 from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.status import NodeRegistry
-from tests.controlplane.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.configs import TOPOLOGY, default_text
 
 TOKENS = {"a-viewer": Role.VIEWER, "an-editor": Role.EDITOR}

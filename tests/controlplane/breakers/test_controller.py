@@ -23,7 +23,7 @@ from controlplane.translate.assemble import protos
 from controlplane.xds.cache import Group, SnapshotCache
 from controlplane.xds.resources import CLUSTER
 from controlplane.xds.runtime import RENEW_SECONDS, RuntimeLayers
-from tests.controlplane.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.configs import TOPOLOGY, default_text
 
 CAP = "circuit_breakers.sona.default.max_requests"

@@ -22,7 +22,7 @@ from controlplane.breakers.registry import (
 )
 from controlplane.breakers.state_machine import Count
 from controlplane.errors import StateUnwritable
-from tests.controlplane.conftest import FakeClock
+from tests.support.clock import FakeClock
 from tests.support.configs import a_service
 
 FAILING = Count(issued=10, errors=10)

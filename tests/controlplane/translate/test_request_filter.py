@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import socket
 import socketserver
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +18,8 @@ from controlplane import protos
 from controlplane.topology import Address
 from controlplane.translate import assemble
 from tests.support.configs import TOPOLOGY, a_config, a_route, a_service
+from tests.support.ports import free_port, is_reachable
+from tests.support.waiting import eventually
 
 
 class Upstream(socketserver.StreamRequestHandler):
@@ -72,12 +72,6 @@ def read_answer(client: socket.socket) -> Answer:
         return Answer(int(status.split()[1]), headers, body)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def ask(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Sends one raw request to an Envoy whose routes lead everything to one upstream."""
@@ -119,13 +113,11 @@ def ask(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    def listens() -> bool:
         assert process.poll() is None, "Envoy ended"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.02)
-    raise AssertionError("Envoy did not listen in time")
+        return is_reachable(f"127.0.0.1:{port}")
+
+    assert eventually(listens, 20), "Envoy did not listen in time"
 
 
 UNCHANGED = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -20,6 +20,7 @@ from controlplane.xds.server import DISCOVERY_SERVICE, LOAD_SERVICE, METRICS_SER
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.status import NodeRegistry
 from tests.support.configs import TOPOLOGY, a_config
+from tests.support.waiting import until
 
 
 def a_snapshot(number: int, kind: str = CLUSTER) -> Snapshot:
@@ -111,12 +112,6 @@ class Running:
     def status(self, kind: str = CLUSTER) -> Any:
         (node,) = self.registry.nodes()
         return node.types[kind]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
