@@ -22,6 +22,7 @@ from controlplane.store.base import ConfigStore, Revision
 from controlplane.topology import Address, Topology
 from controlplane.translate import assemble
 from controlplane.translate.jwt_authn import EnvoyKeys
+from controlplane.translate.stand_in_keys import stand_in_environment, stand_in_keys
 from controlplane.xds.cache import Group, SnapshotCache
 from controlplane.xds.snapshot import Snapshot
 
@@ -104,10 +105,11 @@ class Publisher:
             metrics.REFUSED.labels(stage="model").inc()
             raise
         if self._envoy is not None:
-            words = await envoy_validate.judge(self._envoy, assemble.static_bootstrap(config, self._topology))
-            if words:
+            try:
+                await let_envoy_judge(config, self._topology, self._envoy)
+            except ConfigRefused:
                 metrics.REFUSED.labels(stage="envoy").inc()
-                raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])
+                raise
         return document, config
 
     def current_config(self) -> GatewayConfig | None:
@@ -143,3 +145,14 @@ class Publisher:
         metrics.LAST_SUCCESS.set(time.time())
         log.info("config.published", revision=published.revision.number, author=published.revision.author)
         return published
+
+
+async def let_envoy_judge(config: GatewayConfig, topology: Topology, binary: Path) -> None:
+    """Raises ConfigRefused with Envoy's own words where it would not run what nodes get, keys included.
+
+    Raises EnvoyUnavailable where Envoy cannot judge.
+    """
+    bootstrap = assemble.static_bootstrap(config, topology, keys=stand_in_keys(config))
+    words = await envoy_validate.judge(binary, bootstrap, stand_in_environment(config))
+    if words:
+        raise ConfigRefused([Problem("", f"Envoy rejects it: {words}")])

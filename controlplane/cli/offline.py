@@ -40,12 +40,7 @@ def load(text: str) -> GatewayConfig:
 def check(text: str) -> None:
     """The document by the model, the rules and Envoy. Raises ConfigRefused, and EnvoyUnavailable if none judges."""
     from controlplane.config import envoy_validate
-    from controlplane.errors import ConfigRefused, Problem
-    from controlplane.translate import assemble
+    from controlplane.publish import let_envoy_judge
 
     config = load(text)
-    words = asyncio.run(
-        envoy_validate.judge(envoy_validate.find(os.environ), assemble.static_bootstrap(config, topology()))
-    )
-    if words:
-        raise ConfigRefused([Problem("", f"Envoy refuses it: {words}")])
+    asyncio.run(let_envoy_judge(config, topology(), envoy_validate.find(os.environ)))

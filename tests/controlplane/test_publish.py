@@ -159,7 +159,7 @@ async def test_envoys_refusal_is_a_problem(executable: Callable[[str], Path]) ->
     with pytest.raises(ConfigRefused) as caught:
         await world.publish(TEXT)
 
-    assert [problem.message for problem in caught.value.problems] == ["Envoy refuses it: no listener like that"]
+    assert [problem.message for problem in caught.value.problems] == ["Envoy rejects it: no listener like that"]
     assert await world.state() == (None, {}, None)
 
 

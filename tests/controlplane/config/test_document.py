@@ -52,7 +52,7 @@ def test_a_problem_reads_as_editors_understand() -> None:
     found = document.read(TEXT).problem(("services", 0, "name"), "is taken")
 
     assert found.at("gateway.yaml") == "gateway.yaml:3:5: services.0.name: is taken"
-    assert Problem("", "Envoy refuses it").at("gateway.yaml") == "gateway.yaml: Envoy refuses it"
+    assert Problem("", "Envoy rejects it").at("gateway.yaml") == "gateway.yaml: Envoy rejects it"
 
 
 def test_json_and_yaml_read_alike() -> None:
