@@ -11,9 +11,17 @@ from google.protobuf.message import Message
 from controlplane import protos
 from controlplane.breakers.registry import Force
 from controlplane.config.model import GatewayConfig
-from controlplane.errors import TranslationInconsistent
-from controlplane.topology import NO_CLUSTER, Address, Topology
-from controlplane.translate import breaker_overrides, clusters, endpoints, listeners, policies, route_tree, routes
+from controlplane.topology import Address, Topology
+from controlplane.translate import (
+    breaker_overrides,
+    clusters,
+    consistency,
+    endpoints,
+    listeners,
+    policies,
+    route_tree,
+    routes,
+)
 from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys
 from controlplane.xds import resources as types
 from controlplane.xds.snapshot import Snapshot
@@ -39,13 +47,14 @@ def snapshot(
         for cluster in clusters.clusters(config, topology)
     ]
     route_configuration = routes.route_configuration(config)
-    _routes_have_clusters(route_configuration, all_clusters)
-    _plant(route_configuration)
     assignments = {
         service.name: endpoints.service_assignment(service)
         for service, cluster in zip(config.services, all_clusters[-len(config.services) :], strict=True)
         if cluster.type == Cluster.EDS
     }
+    listener = listeners.listener(config, at, keys)
+    consistency.check(all_clusters, assignments, [listener], [route_configuration])
+    _plant(route_configuration)
     return Snapshot(
         {
             types.AUTHZ_POLICY: {"authz": _policy(types.AUTHZ_POLICY, policies.authz_policy(config))},
@@ -54,7 +63,7 @@ def snapshot(
             },
             types.CLUSTER: _by_name(all_clusters),
             types.ENDPOINT: {name: _bytes(assignment) for name, assignment in assignments.items()},
-            types.LISTENER: _by_name([listeners.listener(config, at, keys)]),
+            types.LISTENER: _by_name([listener]),
             types.ROUTE: _by_name([route_configuration]),
         }
     )
@@ -70,19 +79,6 @@ def _bytes(message: Message) -> bytes:
 
 def _policy(type_url: str, policy: Mapping[str, object]) -> bytes:
     return _bytes(protos.typed_struct.TypedStruct(type_url=type_url, value=protos.struct(policy)))
-
-
-def _routes_have_clusters(
-    route_configuration: protos.route.RouteConfiguration, all_clusters: Iterable[protos.cluster.Cluster]
-) -> None:
-    """Envoy acknowledges a route to a cluster that does not exist, so nobody else would notice."""
-    known = {NO_CLUSTER, *(cluster.name for cluster in all_clusters)}
-    for host in route_configuration.virtual_hosts:
-        for route in host.routes:
-            if route.HasField("route") and route.route.cluster not in known:
-                raise TranslationInconsistent(
-                    f"route {route.name!r} leads to {route.route.cluster!r}, which is nowhere"
-                )
 
 
 def _plant(route_configuration: protos.route.RouteConfiguration) -> protos.route.RouteConfiguration:
