@@ -1,0 +1,117 @@
+"""Types that the configuration's models share, and what a value has to look like."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+AuthMode = Literal["required", "optional", "none"]
+StoreFailure = Literal["share", "open", "closed"]
+RequestLines = Literal["all", "failed"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+RetryReason = Literal["connect-failure", "reset", "gateway-error", "5xx"]
+"""Envoy's words. `gateway-error` is 502, 503 or 504; it and `5xx` take a lost connection for one."""
+
+IDEMPOTENT: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+"""RFC 9110, section 9.2.2: sending one twice means the same as once."""
+
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+"""What a provider may pin. `none` is not among them and never will be."""
+
+_ENVIRONMENT_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_TEMPLATE_SEGMENT = re.compile(r"\{[a-z_][a-z0-9_]*(=\*\*)?\}")
+_LITERAL_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="lower case, digits, hyphens")]
+Text = Annotated[str, Field(min_length=1, max_length=1024)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class Model(BaseModel):
+    """Frozen, and an unknown key is a problem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def split_commas(value: Any) -> Any:
+    """`"a, b"` as `["a", "b"]`: an environment variable can only hold text."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def check_secret_reference(value: str) -> str:
+    match = _ENVIRONMENT_REFERENCE.fullmatch(value)
+    if match is None:
+        raise ValueError("a secret is never written here: refer to it as ${NAME}, or use secret_file")
+    return value
+
+
+def check_subject(value: str) -> str:
+    """What the authz service takes as a subject."""
+    if len(value.encode()) > 256 or any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
+        raise ValueError("a subject is 1 to 256 bytes of text without control characters")
+    return value
+
+
+def check_credential_header(value: str) -> str:
+    if value in {"authorization", "cookie", "host"}:
+        raise ValueError(f"{value} has a meaning of its own")
+    return value
+
+
+def check_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Policies travel as a protobuf Struct, whose numbers are doubles."""
+    json.dumps(json.loads(json.dumps(value), parse_int=float), allow_nan=False)
+    return value
+
+
+def check_path_template(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("a path begins with /")
+    segments = value.split("/")[1:]
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "" and last:
+            continue  # a trailing slash is significant
+        if "=**" in segment and not last:
+            raise ValueError("{name=**} may only be the last segment")
+        if segment in {".", ".."}:
+            raise ValueError("a path has no dot segments")
+        if not (_LITERAL_SEGMENT.fullmatch(segment) or _TEMPLATE_SEGMENT.fullmatch(segment)):
+            raise ValueError(f"segment {segment!r} is neither plain text nor {{name}} nor {{name=**}}")
+    return value
+
+
+def check_upstream_url(value: str) -> str:
+    parts = urlsplit(value)  # which drops line breaks and tabs: hence the first condition
+    if not value.isprintable() or parts.scheme not in {"http", "https"} or not _HOST.fullmatch(parts.hostname or ""):
+        raise ValueError("an endpoint is http://HOST:PORT or https://HOST:PORT")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("an endpoint has no path, query or user: routes decide those")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the port is not a number from 1 to 65535")
+    return value
+
+
+def check_origin(value: str) -> str:
+    if value == "*":
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
+        raise ValueError("an origin is SCHEME://HOST[:PORT], or *")
+    return value
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+CredentialHeader = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]

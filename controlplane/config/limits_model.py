@@ -1,0 +1,74 @@
+"""Limits: the tier table, rules that callers share, and what holds without the store."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from controlplane.config.fields import Model, Name, StoreFailure
+
+
+class Limit(Model):
+    """The numbers of a tier: at most `burst` at once, refilled at `rps`, and at most `rpm` in any 60 seconds."""
+
+    rps: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Requests a second at which the burst is refilled."""
+    rpm: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Requests in any 60 seconds, counted exactly."""
+    burst: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Requests at once."""
+
+
+class RuleLimit(Limit):
+    """The numbers of a rule beside the tiers. A shadow only counts, and reports what it would have refused."""
+
+    shadow: bool = False
+    """Whether the rule only counts, and reports what would have been over limit."""
+    counter: Name | None = None
+    """The name that the rule counts under, if not its own. What was spent then stays spent when the rule is renamed."""
+
+
+class GlobalLimit(RuleLimit):
+    """A rule that all callers share: on a service's routes, on the routes named, or on every route."""
+
+    name: Name
+    """The rule's name, in metrics and in the log."""
+    service: Name | None = None
+    """The service whose routes the rule is for."""
+    routes: list[Name] = []
+    """The routes that the rule is for, by name. Without `service` and `routes` it is for every route."""
+
+    @model_validator(mode="after")
+    def one_place(self) -> GlobalLimit:
+        if self.service is not None and self.routes:
+            raise ValueError("give either a service or routes; neither means every route")
+        return self
+
+
+class Leases(Model):
+    """Whether Envoy may let a busy caller's next requests pass unasked, charged ahead by the rate-limit service."""
+
+    enabled: bool = True
+    """Whether there are leases."""
+
+
+class Limits(Model):
+    """How much each tier may ask, and what holds while the store does not answer."""
+
+    enforced_by: Literal["ratelimit_service", "envoy"] = "ratelimit_service"
+    """Who enforces limits. `ratelimit_service`: exact, over all replicas. `envoy`: quota mode, in which each Envoy
+    spends its share of a limit without a call.
+    """
+    anonymous_key: Literal["client_ip", "shared"] = "client_ip"
+    """What an anonymous caller is charged by: its address, or one budget that all of them share."""
+    on_store_failure: StoreFailure = "share"
+    """What holds while Redis does not answer. `share`: each replica enforces its share of the limit. `open`: everything
+    passes. `closed`: 429.
+    """
+    leases: Leases = Leases()
+    """Requests of busy callers that are charged in advance and pass inside Envoy."""
+    tiers: dict[Name, Limit]
+    """The tier table: numbers by tier name. `anonymous` is required."""
+    shared: Annotated[list[GlobalLimit], Field(alias="global")] = []
+    """Rules that all callers share."""

@@ -1,0 +1,61 @@
+"""Routes: which requests, to which service, and what is asked of the caller."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from controlplane.config.fields import AuthMode, Method, Model, Name, Seconds, StoreFailure, check_path_template
+from controlplane.config.limits_model import RuleLimit
+from controlplane.config.service_model import Retries
+
+
+class Match(Model):
+    """Which requests a route takes."""
+
+    path: Annotated[str, AfterValidator(check_path_template)]
+    """The path: plain text, with `{name}` for one segment that is not empty, and `{name=**}` for the rest. A trailing
+    slash is significant.
+    """
+    methods: Annotated[list[Method], Field(min_length=1)]
+    """The methods. `HEAD` is served wherever `GET` is."""
+
+
+class Route(Model):
+    """A path and methods, the service behind them, and what is asked of the caller."""
+
+    name: Name
+    """The route's name: in the log, in metrics and in counters."""
+    match: Match
+    """Which requests the route takes."""
+    service: Name
+    """The service that the requests go to."""
+    auth: AuthMode = "required"
+    """`required`: 401 without a good token. `optional`: anonymous without one. `none`: nobody is asked who calls."""
+    tiers: list[Name] = []
+    """The tiers that may call; any other is 403. Empty: every tier."""
+    scopes: list[Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]] = []
+    """Scopes that a token must have, all of them; else 403."""
+    claims: dict[str, str | int | bool] = {}
+    """Claims that a token must have with these very values; else 403."""
+    providers: list[Name] = []
+    """The providers whose tokens count here; `apikey` stands for API keys. Empty: every provider."""
+    timeout_seconds: Seconds | None = None
+    """How long a request may take, in seconds, instead of the service's."""
+    retries: Retries | None = None
+    """Instead of the service's."""
+    max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
+    """The largest request body, in bytes, instead of the listener's."""
+    cost: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many requests one request counts as."""
+    cost_from_response_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """A header of the upstream's response that holds a whole number. So much is charged after the response, beside
+    `cost`; it never makes a request fail.
+    """
+    limits: RuleLimit | None = None
+    """Numbers of the route's own, for each caller, instead of the tier's."""
+    tier_limits: dict[Name, RuleLimit] = {}
+    """Numbers for callers of these tiers on this route, instead of `limits` and the tier's."""
+    on_store_failure: StoreFailure | None = None
+    """Instead of the document's."""
