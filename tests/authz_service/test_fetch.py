@@ -1,7 +1,7 @@
 """Fetching a key set from a real HTTP server, one that may be broken or hostile."""
 
 import socket
-import time
+from threading import Event
 from typing import Any
 
 import pytest
@@ -31,16 +31,18 @@ async def test_a_large_answer_fails(key_source: Any) -> None:
 
 async def test_a_slow_answer_fails(key_source: Any) -> None:
     """After the time that a fetch has."""
+    given_up = Event()
 
     def stall(source: Any, handler: Any) -> bool:
         handler.send_response(200)
         handler.end_headers()
-        time.sleep(1)  # the server's own thread; nobody waits for it
+        given_up.wait(5)
         return True
 
     key_source.answers = stall
     with pytest.raises(FetchFailed, match="Timeout"):
         await http_fetch(key_source.url, timeout_seconds=0.1)()
+    given_up.set()
 
 
 async def test_redirects_within_the_scheme_are_followed(key_source: Any) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from authz_service.fetch import FetchFailed, http_fetch
 from authz_service.jwks import JwksTimes, RemoteKeys, kept_path
 from authz_service.metrics import JwksMetrics
+from tests.support.waiting import is_waiting
 
 TIMES = JwksTimes(refresh_seconds=300, retry_seconds=300, floor_seconds=10, wait_seconds=2)
 
@@ -206,7 +207,7 @@ async def test_a_fetch_that_began_before_the_question_is_not_the_answer(
     await eventually(lambda: source.calls == 1)
 
     question = asyncio.create_task(rig.keys.refresh("k2"))
-    await asyncio.sleep(0)
+    await eventually(lambda: is_waiting(question))
     source.gate.set()
     await question
     assert source.calls == 2

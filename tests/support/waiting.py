@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -33,3 +33,25 @@ async def until(holds: Callable[[], object], seconds: float = 5.0, every: float 
 async def _value_of(holds: Callable[[], object]) -> object:
     value = holds()
     return await value if inspect.isawaitable(value) else value
+
+
+def during(seconds: float, every: float = 0.02) -> Iterator[None]:
+    """Yield again and again until the time is over: for what must hold all the time, and for steady callers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(every)
+
+
+async def during_async(seconds: float, every: float = 0.02) -> AsyncIterator[None]:
+    """The same in an event loop."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        await asyncio.sleep(every)
+
+
+def is_waiting(task: asyncio.Task[Any]) -> bool:
+    """Whether a task has begun, and now waits for something."""
+    coroutine = task.get_coro()
+    return inspect.iscoroutine(coroutine) and coroutine.cr_await is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -31,6 +31,7 @@ from service_kit.http2.frames import (
 )
 from tests.service_kit.http2.conftest import CALL, WAIT, Counted, Serve
 from tests.support.http2_peer import Peer, connected, message, request_block
+from tests.support.waiting import until
 
 IMPATIENT = Bounds(allowance=Allowance(burst=1_000, per_second=100, per_call=4))
 """So that a test need not send as much as an attacker would."""
@@ -210,7 +211,7 @@ async def test_thousands_of_idle_connections_harm_nobody(counted: Counted) -> No
         assert len(counted.server.connections) >= most
         for peer in idle:
             peer.close()
-        await _until(lambda: not counted.server.connections)
+        await until(lambda: not counted.server.connections, 20)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -222,15 +223,9 @@ async def test_resets_of_slow_calls_are_no_flood(counted: Counted) -> None:
         for stream in streams:
             peer.open(stream, WAIT)
             peer.send(frame(DATA, END_STREAM, stream, message(b"x")))
-        await _until(lambda: counted.waiting == len(streams))
+        await until(lambda: counted.waiting == len(streams), 20)
         peer.send(*[frames.reset(stream, frames.CANCEL) for stream in streams])
-        await _until(lambda: counted.waiting == 0)
+        await until(lambda: counted.waiting == 0, 20)
         peer.open(20_001, CALL)
         peer.send(frame(DATA, END_STREAM, 20_001, message(b"fine")))
         await peer.until(HEADERS, stream=20_001, flags=END_STREAM)
-
-
-async def _until(holds: Callable[[], bool], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await pause(0.002)

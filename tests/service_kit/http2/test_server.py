@@ -22,14 +22,15 @@ class Echo:
     """Bytes in, bytes out, in every shape that a service may have."""
 
     def __init__(self) -> None:
-        self.cancelled = asyncio.Event()
+        self.waits, self.cancelled = asyncio.Event(), asyncio.Event()
 
     async def unary(self, request: bytes, _context: object) -> bytes:
         if request == b"crash":
             raise RuntimeError("on purpose")
         if request == b"wait":
+            self.waits.set()
             try:
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
@@ -138,7 +139,7 @@ async def test_a_stop_lets_running_calls_end(served: Served) -> None:
     """A stopping server cuts calls off only after their grace."""
     channel, echo, server = served
     running = asyncio.ensure_future(channel.unary_unary(f"/{SERVICE}/Unary")(b"wait", timeout=10))
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(echo.waits.wait(), 5)
     await server.stop(0.1)
 
     with pytest.raises(grpc.aio.AioRpcError):
