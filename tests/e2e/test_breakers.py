@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.gateway import Gateway, bearer, token
-from tests.support.waiting import eventually
+from tests.support.waiting import during, eventually
 from tests.support.wire import Answer
 
 SLACK_SECONDS = 1.5
@@ -38,14 +37,6 @@ class Caller:
         healed = eventually(lambda: self.ask().status == 200, open_seconds + SLACK_SECONDS)
         assert healed, f"still open after {open_seconds + SLACK_SECONDS} s"
         return time.monotonic() - began
-
-
-def during(seconds: float) -> Iterator[None]:
-    """Ticks, 50 a second."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield
-        time.sleep(0.02)
 
 
 DEFAULTS = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Gateway, a_route, a_service, default_document, token
-from tests.support.waiting import eventually, until
+from tests.support.waiting import during_async, eventually, until
 
 OPEN_SECONDS = 1.5
 FAILURES = 5
@@ -109,13 +108,11 @@ class Service:
 
     async def storm(self, seconds: float, callers: int = 10) -> list[int]:
         """Statuses of many callers, spread over the Envoys, each asking again and again."""
-        end = time.monotonic() + seconds
 
         async def one(number: int) -> list[int]:
-            found = []
-            while time.monotonic() < end:
+            found: list[int] = []
+            async for _ in during_async(seconds, every=0.005):
                 found.append(await self.ask(number % len(self.addresses)))
-                await asyncio.sleep(0.005)
             return found
 
         return [status for each in await asyncio.gather(*(one(n) for n in range(callers))) for status in each]
@@ -239,6 +236,17 @@ async def _is_served(service: Service, envoy: int = 0) -> bool:
     return await service.ask(envoy) == 200
 
 
+async def _is_closed(service: Service) -> bool:
+    """Asked of a service that has callers: without a request there is no trial that would close it."""
+    await service.ask()
+    return await service.state() == "closed"
+
+
+async def _are_served(service: Service, callers: int) -> bool:
+    """Whether so many are served at once."""
+    return {*await asyncio.gather(*(service.ask() for _ in range(callers)))} == {200}
+
+
 async def test_well_again_within_a_second_of_the_open_time(start: StartGateway) -> None:
     """Callers who keep asking get it back soon after the open time, and not before."""
     async with a_service_behind(start) as service:
@@ -256,8 +264,8 @@ async def test_who_was_served_is_served_on(start: StartGateway) -> None:
     async with a_service_behind(start) as service:
         for _ in range(3):
             await service.opens()
-            await asyncio.sleep(OPEN_SECONDS)
             service.upstream.status = 200
+            await service.until("half_open", 3)
             assert await until(lambda: _is_served(service), 3)
             assert {await service.ask() for _ in range(50)} == {200}
             await service.until("closed", 1)
@@ -297,13 +305,11 @@ async def test_many_not_found_and_a_rate(start: StartGateway) -> None:
         assert {await service.ask() for _ in range(40)} == {404}
         assert await service.state() == "closed"
         statuses: list[int] = []
-        await asyncio.sleep(1)
-        for number in range(60):
-            service.upstream.status = 500 if number % 3 else 200
+        async for _ in during_async(15, every=0.2):  # fewer than N within Envoy's own window
+            service.upstream.status = 500 if len(statuses) % 3 else 200
             statuses.append(await service.ask())
             if statuses[-1] == 503:
                 break
-            await asyncio.sleep(0.2)  # fewer than N within Envoy's own window
 
         assert statuses[-1] == 503
         await service.until("open", 2)
@@ -324,10 +330,10 @@ async def test_an_operator_holds_it(start: StartGateway) -> None:
         refused = {await service.ask() for _ in range(20)}
         gateway.kill("controlplane")
         refused |= {await service.ask() for _ in range(20)}
-        await asyncio.sleep(3.5)  # longer than a runtime layer lives
-        refused |= {await service.ask() for _ in range(20)}
+        # For longer than a runtime layer lives: what it held has lapsed at the end.
+        refused |= {await service.ask() async for _ in during_async(3.5)}
         await asyncio.to_thread(gateway.revive, "controlplane")
-        await asyncio.sleep(0.5)
+        await until(lambda: _hears(service, 1))
         refused |= {await service.ask() for _ in range(20)}
         still = await service.breaker()
 
@@ -364,20 +370,18 @@ async def test_the_control_plane_dies(start: StartGateway, state: str) -> None:
         service.gateway.kill("controlplane")
         service.upstream.status = 200
         took = await until(lambda: _is_served(service), 6)
-        await asyncio.sleep(max(0, 3.5 - took))
         service.upstream.delay = 0.3
-        together = await asyncio.gather(*(service.ask() for _ in range(20)))
+        await until(lambda: _are_served(service, 20), 5)
         service.upstream.delay, service.upstream.status = 0, 500
         failing = [await service.ask() for _ in range(2 * FAILURES)]
 
         assert took < OPEN_SECONDS + 2.5
-        assert together == [200] * 20
         assert failing[:FAILURES] == [500] * FAILURES  # Envoy's own ejection is there as ever
         assert failing[-1] == 503
         await asyncio.to_thread(service.gateway.revive, "controlplane")
         service.upstream.status = 200
         await until(lambda: _is_served(service), 6)
-        await service.until("closed", 8)
+        await until(lambda: _is_closed(service), 8)
 
 
 def test_the_command_shows_and_forces(start: StartGateway, tmp_path: Path) -> None:
