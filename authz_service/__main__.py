@@ -45,7 +45,7 @@ class Authz:
         self._ready = asyncio.Event()
         self._enforcement = Enforcement(environ, self._metrics, state_dir=settings.state_dir, on_swap=self._on_swap)
         self._watch = FileWatch(self._on_file_change)
-        self._masked = settings.masked(environ)
+        self._masked = settings.shown(environ)
 
     async def run(self) -> None:
         settings = self._settings
@@ -83,7 +83,7 @@ class Authz:
             self._take_policy_file(settings.policy_file)
             return None
         client = AdsClient(
-            settings.controlplane or "", settings.node_id, TYPE_URL, self._on_policy, settings.kept_policy
+            settings.controlplane or "", settings.node_id, TYPE_URL, self._on_policy, settings.last_good_policy
         )
         is_started = client.load_kept()
         if not (is_started or self._has_secret or settings.is_secretless):

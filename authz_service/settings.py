@@ -1,78 +1,54 @@
-"""How this process runs: the environment, read once and checked whole."""
+"""How the authz service runs: the environment, read once and checked whole."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
-
+from service_kit import settings as kit
 from service_kit.errors import StartFailed
+from service_kit.settings import ServiceSettings, variable
 
 SECRET = "JWT_SECRET"
 MIN_SECRET_BYTES = 32
 HOW_TO_MAKE_ONE = f"for example: export {SECRET}=$(openssl rand -base64 48)"
 
-Address = Annotated[str, StringConstraints(pattern=r"^(unix:.+|.+:[0-9]{1,5})$")]
-TcpAddress = Annotated[str, StringConstraints(pattern=r"^.+:[0-9]{1,5}$")]
-Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
+@dataclass(frozen=True)
+class Settings(ServiceSettings):
+    """The environment of the authz service."""
 
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    listen: Address = "127.0.0.1:9001"
-    metrics_listen: TcpAddress | None = None
-    controlplane: Address | None = None
-    node_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "authz-0"
-    state_dir: Path | None = None
-    policy_file: Path | None = None
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = "info"
-    transport: Literal["native", "grpcio"] = "native"
-    drain_seconds: float = 10.0
-    is_secretless: bool = False
-
-    @model_validator(mode="after")
-    def has_a_policy_source(self) -> Self:
-        if self.controlplane is None and self.policy_file is None:
-            raise ValueError("no policy: set MGW_CONTROLPLANE to host:port or MGW_POLICY_FILE to a path")
-        return self
+    listen: str = variable("MGW_LISTEN", kit.address, "127.0.0.1:9001")
+    """Where it serves gRPC: `host:port`, or `unix:PATH`."""
+    node_id: str = variable("MGW_NODE_ID", kit.text, "authz-0")
+    """Its name to the control plane. Each replica needs its own."""
+    state_dir: Path | None = variable("MGW_STATE_DIR", kit.path, None)
+    """Where the last good policy and key sets are kept, so that it starts without the control plane."""
+    drain_seconds: float = variable("AUTHZ_DRAIN_SECONDS", kit.number, 10.0)
+    """How long running calls may take to end after SIGTERM, in seconds."""
+    is_secretless: bool = variable("AUTHZ_SECRETLESS", kit.switch, False)
+    """`1` where no provider needs `JWT_SECRET`: it then starts without."""
 
     @property
-    def kept_policy(self) -> Path | None:
-        return self.state_dir / "authz-policy.json" if self.state_dir is not None else None
+    def last_good_policy(self) -> Path | None:
+        """Where the last good policy is kept, if there is a place."""
+        return self.last_good("authz-policy.json")
 
-    def masked(self, environ: Mapping[str, str]) -> dict[str, Any]:
+    def shown(self, environ: Mapping[str, str]) -> dict[str, str | None]:
         """What may be printed: of a secret, only whether there is one."""
-        return self.model_dump(mode="json") | {SECRET.lower(): "***" if environ.get(SECRET) else None}
-
-
-VARIABLES: Mapping[str, str] = {
-    "MGW_LISTEN": "listen",
-    "MGW_METRICS_LISTEN": "metrics_listen",
-    "MGW_CONTROLPLANE": "controlplane",
-    "MGW_NODE_ID": "node_id",
-    "MGW_STATE_DIR": "state_dir",
-    "MGW_POLICY_FILE": "policy_file",
-    "MGW_TRANSPORT": "transport",
-    "LOG_LEVEL": "log_level",
-    "AUTHZ_DRAIN_SECONDS": "drain_seconds",
-    "AUTHZ_SECRETLESS": "is_secretless",
-}
+        return kit.shown(self) | {SECRET.lower(): "***" if environ.get(SECRET) else None}
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """An empty variable is an absent one."""
-    given = {field: environ[name] for name, field in VARIABLES.items() if environ.get(name)}
-    try:
-        return Settings.model_validate(given)
-    except ValidationError as error:
-        names = {field: name for name, field in VARIABLES.items()}
-        problems = (": ".join([*(names[str(at)] for at in e["loc"][:1]), e["msg"]]) for e in error.errors())
-        raise StartFailed("; ".join(problems).replace("Value error, ", "")) from None
+    """Settings from the environment. Raises StartFailed, in one line, with every variable that does not fit."""
+    settings = kit.read(Settings, environ)
+    settings.check_policy_source()
+    return settings
 
 
 def check_secret(environ: Mapping[str, str]) -> bool:
-    """Whether there is a secret. One that is too short is refused at once, whatever the policy will say."""
+    """Whether there is a secret. Raises StartFailed for one that is too short, whatever the policy will say."""
     secret = environ.get(SECRET, "")
     size = len(secret.encode("utf-8", "surrogateescape"))
     if 0 < size < MIN_SECRET_BYTES:
@@ -81,6 +57,7 @@ def check_secret(environ: Mapping[str, str]) -> bool:
 
 
 def secret_missing() -> StartFailed:
+    """What to say where a policy needs a secret and there is none."""
     return StartFailed(
         f"{SECRET} is not set: export at least {MIN_SECRET_BYTES} random bytes, {HOW_TO_MAKE_ONE}"
         " (AUTHZ_SECRETLESS=1 where no provider needs it)"

@@ -18,7 +18,6 @@ from typing import Any
 
 import structlog
 import uvloop
-from pydantic import ValidationError
 
 from controlplane.breakers.controller import BreakerKeeper
 from controlplane.breakers.override_file import ForceFile
@@ -37,6 +36,8 @@ from controlplane.xds.cache import SnapshotCache
 from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.server import DiscoveryServer
 from controlplane.xds.status import NodeRegistry
+from service_kit import settings as kit_settings
+from service_kit.errors import StartFailed
 from service_kit.log import configure_log
 
 logger = structlog.get_logger()
@@ -49,12 +50,11 @@ def main() -> int:
     require_upb()
     try:
         settings = Settings.from_environment(os.environ)
-    except ValidationError as error:
-        for detail in error.errors():
-            print(f"MGW_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}", file=sys.stderr)  # noqa: T201
+    except StartFailed as error:
+        print(f"the control plane cannot start: {error}", file=sys.stderr)  # noqa: T201
         return 1
     configure_log(settings.log_level, "controlplane")
-    logger.info("controlplane.starting", **settings.model_dump(mode="json"))
+    logger.info("controlplane.starting", settings=kit_settings.shown(settings))
     try:
         uvloop.run(_run(settings))
     except ConfigRefused as error:
@@ -141,10 +141,10 @@ async def _serve_api(
     from controlplane.api.app import create_app
     from controlplane.api.auth import Operators, Role
 
-    tokens = {settings.api_token.get_secret_value(): Role.ADMIN}
+    tokens = {settings.api_token: Role.ADMIN}
     for secret, role in ((settings.api_token_editor, Role.EDITOR), (settings.api_token_viewer, Role.VIEWER)):
-        if secret is not None:
-            tokens[secret.get_secret_value()] = role
+        if secret:
+            tokens[secret] = role
     app = create_app(publisher, registry, checker, keeper, Operators(tokens), callers)
     config = uvicorn.Config(
         app,

@@ -1,62 +1,60 @@
-"""How the control plane runs, from the environment: read once, checked at start."""
+"""How the control plane runs: the environment, read once and checked whole."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from controlplane.topology import Address, Topology
+from service_kit import settings as kit
+from service_kit.settings import variable
 
 
-def _addresses(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return tuple(Address.parse(part) for part in value.split(",") if part.strip())
+def addresses(text: str) -> tuple[Address, ...]:
+    """Addresses, separated by commas."""
+    return tuple(Address.parse(part) for part in text.split(",") if part.strip())
 
 
-def _address(value: Any) -> Any:
-    return Address.parse(value) if isinstance(value, str) else value
+@dataclass(frozen=True)
+class Settings:
+    """The environment of the control plane. By default everything is on loopback."""
 
-
-OneAddress = Annotated[Address, BeforeValidator(_address)]
-Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
-
-
-class Settings(BaseModel):
-    """Every setting's environment variable is `MGW_` and its name in capitals, unless an alias says otherwise."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="ignore")
-
-    config: Path = Path("deploy/config/gateway.yaml")
-    state_dir: Path | None = None
-    xds_listen: OneAddress = Address("127.0.0.1", 18000)
-    api_listen: OneAddress = Address("127.0.0.1", 18001)
-    api_token: SecretStr = Field(default_factory=lambda: SecretStr(secrets.token_urlsafe(32)))
-    api_token_editor: SecretStr | None = None
-    api_token_viewer: SecretStr | None = None
-    authz_addresses: Addresses = (Address("127.0.0.1", 18010),)
-    ratelimit_addresses: Addresses = (Address("127.0.0.1", 18020),)
-    health_addresses: Addresses = (Address("127.0.0.1", 18001),)
-    internal_addresses: Addresses = ()
-    """Further parts that no service may point at: Envoy's admin, Redis."""
-    trusted_ca: str = "/etc/ssl/certs/ca-certificates.crt"
-    log_level: str = Field(default="info", validation_alias=AliasChoices("LOG_LEVEL", "log_level"))
+    config: Path = variable("MGW_CONFIG", kit.path, Path("deploy/config/gateway.yaml"))
+    """The document that it starts from: YAML, or JSON where the name ends in `.json`."""
+    state_dir: Path | None = variable("MGW_STATE_DIR", kit.path, None)
+    """Where breaker overrides are kept over a restart. Without it they are not."""
+    xds_listen: Address = variable("MGW_XDS_LISTEN", Address.parse, Address("127.0.0.1", 18000))
+    """Where it serves xDS to Envoys and services. Inside only: it asks for no credential."""
+    api_listen: Address = variable("MGW_API_LISTEN", Address.parse, Address("127.0.0.1", 18001))
+    """Where it serves the operator API, health and metrics."""
+    api_token: str = variable("MGW_API_TOKEN", kit.text, "", is_secret=True)
+    """The operator's token with the role admin. Without it a random one is made, which nobody knows."""
+    api_token_editor: str = variable("MGW_API_TOKEN_EDITOR", kit.text, "", is_secret=True)
+    """A token with the role editor."""
+    api_token_viewer: str = variable("MGW_API_TOKEN_VIEWER", kit.text, "", is_secret=True)
+    """A token with the role viewer."""
+    authz_addresses: tuple[Address, ...] = variable("MGW_AUTHZ_ADDRESSES", addresses, (Address("127.0.0.1", 18010),))
+    """The authz replicas that Envoys call, separated by commas."""
+    ratelimit_addresses: tuple[Address, ...] = variable(
+        "MGW_RATELIMIT_ADDRESSES", addresses, (Address("127.0.0.1", 18020),)
+    )
+    """The rate-limit replicas that Envoys call, separated by commas."""
+    health_addresses: tuple[Address, ...] = variable("MGW_HEALTH_ADDRESSES", addresses, (Address("127.0.0.1", 18001),))
+    """The control planes' API addresses, which Envoys ask for `/health`."""
+    internal_addresses: tuple[Address, ...] = variable("MGW_INTERNAL_ADDRESSES", addresses, ())
+    """Further parts that no service's URL may point at: Envoy's admin, Redis."""
+    trusted_ca: str = variable("MGW_TRUSTED_CA", kit.text, "/etc/ssl/certs/ca-certificates.crt")
+    """The file in which Envoys find the authorities that https services are checked against."""
+    log_level: str = variable("LOG_LEVEL", kit.one_of(*kit.LOG_LEVELS), "info")
+    """`debug`, `info`, `warning` or `error`."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Raises pydantic.ValidationError, which names what does not fit."""
-        values: dict[str, Any] = {
-            name: environment[f"MGW_{name.upper()}"]
-            for name in cls.model_fields
-            if environment.get(f"MGW_{name.upper()}")
-        }
-        if environment.get("LOG_LEVEL"):
-            values["LOG_LEVEL"] = environment["LOG_LEVEL"]
-        return cls.model_validate(values)
+        """Raises StartFailed, in one line, with every variable that does not fit."""
+        settings = kit.read(cls, environment)
+        return settings if settings.api_token else replace(settings, api_token=secrets.token_urlsafe(32))
 
     @property
     def topology(self) -> Topology:

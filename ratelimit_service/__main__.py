@@ -23,6 +23,7 @@ from ratelimit_service.server import SERVICE, RateLimitServer
 from ratelimit_service.settings import Settings, read_settings
 from ratelimit_service.store_monitor import StoreWatch
 from service_kit import process
+from service_kit import settings as kit_settings
 from service_kit.ads_client import AdsClient
 from service_kit.errors import StartFailed
 from service_kit.grpc_server import GrpcServer
@@ -70,7 +71,7 @@ class Ratelimit:
     async def run(self) -> None:
         settings = self._settings
         self._stop = process.stop_signal()
-        log.info("ratelimit.starting", settings=settings.shown())
+        log.info("ratelimit.starting", settings=kit_settings.shown(settings))
         await self._serving.start()
         metrics = (
             process.serve_metrics(settings.metrics_listen, self._metrics.registry) if settings.metrics_listen else None
@@ -136,7 +137,7 @@ class Ratelimit:
                 raise StartFailed(f"{settings.policy_file}: {problem}")
             return None
         client = AdsClient(
-            settings.controlplane, settings.node_id, TYPE_URL, self._on_policy, settings.last_good_policy
+            settings.controlplane or "", settings.node_id, TYPE_URL, self._on_policy, settings.last_good_policy
         )
         if not client.load_kept():
             log.warning("policy.none", effect="requests pass unlimited until the control plane sends one")

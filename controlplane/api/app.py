@@ -7,7 +7,7 @@ import time
 from fastapi import FastAPI
 
 from controlplane import __version__
-from controlplane.api import breakers, config, errors, health, nodes
+from controlplane.api import breakers, config, docs, errors, health, nodes, openapi
 from controlplane.api import callers as caller_limits
 from controlplane.api.auth import Operators
 from controlplane.breakers.controller import BreakerKeeper
@@ -26,7 +26,13 @@ def create_app(
     callers: CallerLimits | None = None,
 ) -> FastAPI:
     """The application, ready to be served. Without `callers`, their limits are a 503."""
-    app = FastAPI(title="Media Gateway control plane", version=__version__, redoc_url=None)
+    app = FastAPI(
+        title="Media Gateway control plane",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.publisher = publisher
     app.state.registry = registry
     app.state.health = checker
@@ -35,6 +41,7 @@ def create_app(
     app.state.callers = callers
     app.state.started_at = time.monotonic()
     errors.install(app)
-    for module in (config, nodes, breakers, caller_limits, health):
+    openapi.install(app)
+    for module in (config, nodes, breakers, caller_limits, health, docs):
         app.include_router(module.router)
     return app

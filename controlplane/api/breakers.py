@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
+from controlplane.api.openapi import problems
 from controlplane.breakers.controller import BreakerKeeper
 from controlplane.breakers.registry import BreakerBoard, Force, Forced
 from controlplane.breakers.state_machine import View
@@ -38,14 +39,24 @@ class Wish(BaseModel):
 
 
 @router.get(
-    "", dependencies=[Viewer], summary="Every service's breaker: its state, since when, why, and what is counted"
+    "",
+    dependencies=[Viewer],
+    summary="Every service's breaker: its state, since when, why, and what is counted",
+    operation_id="breakers",
+    responses=problems(401),
 )
 async def breakers(request: Request) -> dict[str, Any]:
     board = _keeper(request).board
     return {"breakers": [_breaker(board, service) for service in sorted(board.breakers())]}
 
 
-@router.get("/{service}", dependencies=[Viewer], summary="One service's breaker")
+@router.get(
+    "/{service}",
+    dependencies=[Viewer],
+    summary="One service's breaker",
+    operation_id="breaker",
+    responses=problems(401, 404),
+)
 async def breaker(request: Request, service: str) -> dict[str, Any]:
     board = _keeper(request).board
     if service not in board.breakers():
@@ -53,7 +64,12 @@ async def breaker(request: Request, service: str) -> dict[str, Any]:
     return _breaker(board, service)
 
 
-@router.put("/{service}", summary="Hold a breaker open or closed, or let it decide by itself again")
+@router.put(
+    "/{service}",
+    summary="Hold a breaker open or closed, or let it decide by itself again",
+    operation_id="forceBreaker",
+    responses=problems(400, 401, 403, 404, 503),
+)
 async def force(
     request: Request,
     service: str,

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
+from controlplane.api.openapi import problems
 from controlplane.errors import LimitsRefused, LimitsUnavailable
 from controlplane.limits_client import Caller, CallerLimits, find_caller
 from controlplane.publish import Publisher
@@ -18,6 +19,7 @@ from controlplane.publish import Publisher
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/callers", tags=["callers"])
+CHANGE_PROBLEMS = problems(400, 401, 403, 503)
 LONGEST_SECONDS = 366 * 24 * 3600
 UNITS = 1_000_000
 
@@ -92,12 +94,19 @@ Who = Annotated[Caller, Depends(_caller)]
     "/{caller:path}/limits",
     dependencies=[Depends(require(Role.VIEWER))],
     summary="What a caller has spent and has left; spends nothing",
+    operation_id="callerLimits",
+    responses=problems(400, 401, 503),
 )
 async def limits(request: Request, who: Who) -> dict[str, Any]:
     return await _ask(request, "Peek", who)
 
 
-@router.post("/{caller:path}/reset", summary="Nothing is spent any more")
+@router.post(
+    "/{caller:path}/reset",
+    summary="Nothing is spent any more",
+    operation_id="resetCaller",
+    responses=CHANGE_PROBLEMS,
+)
 async def reset(
     request: Request,
     who: Who,
@@ -109,7 +118,12 @@ async def reset(
     return await _change(request, "Reset", who, by, wish.reason or x_change_reason, rule=wish.rule)
 
 
-@router.post("/{caller:path}/grant", summary="Give back some requests now")
+@router.post(
+    "/{caller:path}/grant",
+    summary="Give back some requests now",
+    operation_id="grantCaller",
+    responses=CHANGE_PROBLEMS,
+)
 async def grant(
     request: Request, who: Who, by: Editor, wish: Grant, x_change_reason: ChangeReason = ""
 ) -> dict[str, Any]:
@@ -117,7 +131,12 @@ async def grant(
     return await _change(request, "Grant", who, by, reason, rule=wish.rule, requests=wish.requests)
 
 
-@router.put("/{caller:path}/override", summary="Other numbers for one caller, until a moment")
+@router.put(
+    "/{caller:path}/override",
+    summary="Other numbers for one caller, until a moment",
+    operation_id="overrideCaller",
+    responses=CHANGE_PROBLEMS,
+)
 async def override(
     request: Request, who: Who, by: Editor, wish: Override, x_change_reason: ChangeReason = ""
 ) -> dict[str, Any]:
@@ -127,7 +146,12 @@ async def override(
     return await _change(request, "Override", who, by, reason, **values, expires_at=expires_at)
 
 
-@router.delete("/{caller:path}/override", summary="Back to the policy's numbers")
+@router.delete(
+    "/{caller:path}/override",
+    summary="Back to the policy's numbers",
+    operation_id="removeOverride",
+    responses=CHANGE_PROBLEMS,
+)
 async def remove_override(
     request: Request,
     who: Who,

@@ -8,9 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
+from controlplane.api.openapi import document_body, problems, text
 from controlplane.config import document
 from controlplane.publish import Change, Published, Publisher
 
@@ -19,6 +21,19 @@ router = APIRouter(prefix="/v1/config", tags=["config"])
 YAML = "application/yaml"
 JSON = "application/json"
 MEDIA_TYPES = {YAML: YAML, "text/yaml": YAML, "application/x-yaml": YAML, "text/x-yaml": YAML, JSON: JSON}
+
+
+class Accepted(BaseModel):
+    """A document that is in force."""
+
+    revision: int
+    state: str = Field(description="`published`")
+
+
+class Valid(BaseModel):
+    """A document that would be accepted."""
+
+    valid: bool
 
 
 def _publisher(request: Request) -> Publisher:
@@ -30,7 +45,14 @@ def _etag(published: Published) -> dict[str, str]:
     return {"ETag": f'"{published.revision.number}"'}
 
 
-@router.get("", dependencies=[Depends(require(Role.VIEWER))], summary="The current document, as it was written")
+@router.get(
+    "",
+    dependencies=[Depends(require(Role.VIEWER))],
+    summary="The current document, as it was written",
+    operation_id="readConfig",
+    response_class=Response,
+    responses={200: text("The document; `ETag` is its revision.", YAML, JSON), **problems(401, 503)},
+)
 async def read(request: Request, accept: Annotated[str, Header()] = "*/*") -> Response:
     published = _publisher(request).published
     if published is None:
@@ -41,7 +63,17 @@ async def read(request: Request, accept: Annotated[str, Header()] = "*/*") -> Re
     return Response(revision.text, headers=_etag(published), media_type=revision.media_type)
 
 
-@router.put("", summary="Replace the document; in force without a restart, or refused whole")
+@router.put(
+    "",
+    summary="Replace the document; in force without a restart, or rejected whole",
+    operation_id="replaceConfig",
+    response_class=Response,
+    responses={
+        200: {"model": Accepted, "description": "It is in force; `ETag` is its revision."},
+        **problems(400, 401, 403, 412, 413, 415, 422, 428, 503),
+    },
+    openapi_extra=document_body(),
+)
 async def replace(
     request: Request,
     role: Annotated[str, Depends(require(Role.EDITOR))],
@@ -49,16 +81,27 @@ async def replace(
     x_change_reason: Annotated[str, Header()] = "",
 ) -> Response:
     expected = _expected(if_match)
-    text, media_type = await _body(request)
-    change = Change(text, media_type, author=role, reason=x_change_reason, expected=expected)
+    written, media_type = await _body(request)
+    change = Change(written, media_type, author=role, reason=x_change_reason, expected=expected)
     published = await _publisher(request).publish(change)
     return JSONResponse({"revision": published.revision.number, "state": "published"}, headers=_etag(published))
 
 
-@router.post("/validate", dependencies=[Depends(require(Role.VIEWER))], summary="Would this document be accepted?")
+@router.post(
+    "/validate",
+    dependencies=[Depends(require(Role.VIEWER))],
+    summary="Would this document be accepted? Nothing is changed",
+    operation_id="validateConfig",
+    response_class=Response,
+    responses={
+        200: {"model": Valid, "description": "It would be."},
+        **problems(400, 401, 413, 415, 422, 503),
+    },
+    openapi_extra=document_body(),
+)
 async def check(request: Request) -> Response:
-    text, _ = await _body(request)
-    await _publisher(request).check(text)
+    written, _ = await _body(request)
+    await _publisher(request).check(written)
     return JSONResponse({"valid": True})
 
 
@@ -83,16 +126,16 @@ async def _body(request: Request) -> tuple[str, str]:
         if len(body) > document.MAX_BYTES:
             raise ApiError(413, f"the document is larger than {document.MAX_BYTES} bytes")
     try:
-        text = body.decode("utf-8")
+        written = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ApiError(400, f"the document is not UTF-8: {error}") from error
     if media_type == JSON:
-        _require_json(text)
-    return text, media_type
+        _require_json(written)
+    return written, media_type
 
 
-def _require_json(text: str) -> None:
+def _require_json(written: str) -> None:
     try:
-        json.loads(text)
+        json.loads(written)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the document is not JSON: {error}") from error

@@ -21,7 +21,7 @@ TITLES = {
     412: "Precondition failed",
     413: "Payload too large",
     415: "Unsupported media type",
-    422: "The configuration is refused",
+    422: "The configuration is rejected",
     428: "Precondition required",
     500: "Internal error",
     503: "Service unavailable",

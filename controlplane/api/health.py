@@ -9,15 +9,21 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from controlplane import __version__
+from controlplane.api.openapi import text
 from controlplane.breakers.controller import BreakerKeeper
 from controlplane.health.checker import HealthChecker, Report, health, readiness
 from controlplane.publish import Publisher
 
 router = APIRouter(tags=["health"])
-READ = ["GET", "HEAD"]
 
 
-@router.api_route("/health", methods=READ, summary="How the gateway and each service are", operation_id="health")
+@router.head("/health", include_in_schema=False)
+@router.get(
+    "/health",
+    summary="How the gateway and each service are",
+    operation_id="health",
+    responses={503: {"description": "Every critical service is down, or nothing is in force yet."}},
+)
 async def whole(request: Request) -> Response:
     state = request.app.state
     publisher: Publisher = state.publisher
@@ -31,7 +37,13 @@ async def whole(request: Request) -> Response:
     return JSONResponse(body, status)
 
 
-@router.api_route("/health/ready", methods=READ, summary="Whether the gateway can serve", operation_id="ready")
+@router.head("/health/ready", include_in_schema=False)
+@router.get(
+    "/health/ready",
+    summary="Whether the gateway can serve",
+    operation_id="ready",
+    responses={503: {"description": "It cannot."}},
+)
 async def ready(request: Request) -> Response:
     publisher: Publisher = request.app.state.publisher
     checker: HealthChecker = request.app.state.health
@@ -41,11 +53,22 @@ async def ready(request: Request) -> Response:
     return JSONResponse(body, status)
 
 
-@router.api_route("/health/live", methods=READ, summary="Whether this process lives", operation_id="live")
+@router.head("/health/live", include_in_schema=False)
+@router.get(
+    "/health/live",
+    summary="Whether this process lives",
+    operation_id="live",
+)
 async def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/metrics", summary="Prometheus metrics of the control plane")
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics of the control plane",
+    operation_id="metrics",
+    response_class=Response,
+    responses={200: text("Metrics.", "text/plain")},
+)
 async def metrics() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

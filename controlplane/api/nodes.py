@@ -5,12 +5,19 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request
 
 from controlplane.api.auth import Role, require
+from controlplane.api.openapi import problems
 from controlplane.xds.status import NodeRegistry, NodeStatus, TypeStatus
 
 router = APIRouter(prefix="/v1/nodes", tags=["nodes"])
 
 
-@router.get("", dependencies=[Depends(require(Role.VIEWER))], summary="Per node and type: sent, acknowledged, rejected")
+@router.get(
+    "",
+    dependencies=[Depends(require(Role.VIEWER))],
+    summary="Per node and type: sent, acknowledged, rejected",
+    operation_id="nodes",
+    responses=problems(401),
+)
 async def nodes(request: Request) -> dict[str, object]:
     registry: NodeRegistry = request.app.state.registry
     return {"nodes": [_node(node) for node in registry.nodes()]}

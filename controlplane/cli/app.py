@@ -20,6 +20,7 @@ VERBS = {
     "breakers": "controlplane.cli.breakers",
     "validate": "controlplane.cli.validate",
     "render": "controlplane.cli.render",
+    "schema": "controlplane.cli.schema",
     "test": "controlplane.cli.test",
     "dev": "controlplane.cli.dev",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +14,6 @@ from controlplane.local.exits import FAILED, OK
 from controlplane.local.plan import ROOT
 
 app = typer.Typer(help="Tasks for people who work on the gateway itself.")
-
-
-@app.callback()
-def _dev() -> None:
-    """Keeps `envoy-api` a verb of its own while it is the only one."""
 
 
 @app.command("envoy-api")
@@ -38,3 +35,11 @@ def envoy_api(
     for name in stale:
         typer.echo(name)
     return FAILED if stale else OK
+
+
+@app.command("reference")
+def reference(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is not current.")] = False,
+) -> int:
+    """Make the pages under docs/reference, and the JSON Schema, from what the code says."""
+    return subprocess.run([sys.executable, "-m", "docs.generate", *(["--check"] if check else [])], cwd=ROOT).returncode

@@ -120,7 +120,7 @@ def _surroundings(options: Options, directory: RunDirectory) -> Surroundings:
         jwt_secret=jwt_secret,
         key_sets=key_sets(options.config, os.environ | {"JWT_SECRET": jwt_secret}),
         api_token=secrets.token_urlsafe(32),
-        processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        processors=_workers_of(os.environ),
     )
 
 
@@ -138,6 +138,16 @@ def _port_of(environment: Mapping[str, str]) -> int | None:
         return None
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise Failure(f"API_GATEWAY_PORT is no port: {text!r}", USAGE)
+    return int(text)
+
+
+def _workers_of(environment: Mapping[str, str]) -> int:
+    """Envoy's worker threads: API_GATEWAY_WORKERS, or one for each core that this process may use."""
+    text = environment.get("API_GATEWAY_WORKERS")
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdigit() or not 0 < int(text) <= 1024:
+        raise Failure(f"API_GATEWAY_WORKERS is no number from 1 to 1024: {text!r}", USAGE)
     return int(text)
 
 

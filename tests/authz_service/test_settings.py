@@ -15,7 +15,7 @@ def test_defaults_and_empty_variables() -> None:
     settings = read_settings({**GIVEN, "MGW_POLICY_FILE": "", "LOG_LEVEL": "", "MGW_STATE_DIR": ""})
 
     assert settings.listen.startswith("127.0.0.1:")
-    assert (settings.policy_file, settings.log_level, settings.kept_policy) == (None, "info", None)
+    assert (settings.policy_file, settings.log_level, settings.last_good_policy) == (None, "info", None)
 
 
 def test_everything_given() -> None:
@@ -32,7 +32,7 @@ def test_everything_given() -> None:
         }
     )
 
-    assert settings.kept_policy == Path("/var/lib/mgw/authz-policy.json")
+    assert settings.last_good_policy == Path("/var/lib/mgw/authz-policy.json")
     assert (settings.node_id, settings.log_level, settings.is_secretless) == ("authz-3", "debug", True)
 
 
@@ -70,6 +70,6 @@ def test_settings_are_printed_with_secrets_masked() -> None:
     """Only whether there is one."""
     settings = read_settings(GIVEN)
 
-    assert settings.masked({"JWT_SECRET": "hunter2" * 8})["jwt_secret"] == "***"
-    assert settings.masked({})["jwt_secret"] is None
-    assert "hunter2" not in str(settings.masked({"JWT_SECRET": "hunter2" * 8}))
+    assert settings.shown({"JWT_SECRET": "hunter2" * 8})["jwt_secret"] == "***"
+    assert settings.shown({})["jwt_secret"] is None
+    assert "hunter2" not in str(settings.shown({"JWT_SECRET": "hunter2" * 8}))

@@ -21,6 +21,7 @@ from controlplane.xds.cache import SnapshotCache
 from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.status import NodeRegistry
 from tests.support.configs import TOPOLOGY, default_text, rich_config
+from tests.support.declared import check_declared
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,17 @@ async def client(service: Service) -> httpx2.AsyncClient:
     )
     app = create_app(publisher, NodeRegistry(), checker, keeper, operators, given)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    return httpx2.AsyncClient(transport=transport, base_url="http://api", headers={"authorization": "Bearer an-editor"})
+
+    async def declared(response: httpx2.Response) -> None:
+        request = response.request
+        check_declared(app, request.method, request.url.path, response.status_code)
+
+    return httpx2.AsyncClient(
+        transport=transport,
+        base_url="http://api",
+        headers={"authorization": "Bearer an-editor"},
+        event_hooks={"response": [declared]},
+    )
 
 
 async def test_slashes_are_part_of_an_id(client: httpx2.AsyncClient, service: Service) -> None:

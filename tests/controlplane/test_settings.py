@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from controlplane.settings import Settings
 from controlplane.topology import Address
+from service_kit.errors import StartFailed
+from service_kit.settings import shown
 
 
 def test_defaults_stay_on_this_machine() -> None:
@@ -14,9 +15,9 @@ def test_defaults_stay_on_this_machine() -> None:
     one, other = Settings.from_environment({}), Settings.from_environment({})
 
     assert {address.partition(":")[0] for address in one.internal} == {"127.0.0.1"}
-    assert one.api_token.get_secret_value() != other.api_token.get_secret_value()
-    assert len(one.api_token.get_secret_value()) >= 32
-    assert (one.api_token_editor, one.api_token_viewer) == (None, None)
+    assert one.api_token != other.api_token
+    assert len(one.api_token) >= 32
+    assert (one.api_token_editor, one.api_token_viewer) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -53,10 +54,8 @@ def test_lists_of_replicas() -> None:
 
 def test_a_bad_setting_is_named() -> None:
     """The error says which setting it is."""
-    with pytest.raises(ValidationError) as caught:
-        Settings.from_environment({"MGW_XDS_LISTEN": "nowhere"})
-
-    assert [error["loc"] for error in caught.value.errors()] == [("xds_listen",)]
+    with pytest.raises(StartFailed, match=r"MGW_XDS_LISTEN='nowhere'.*HOST:PORT; LOG_LEVEL='loud'"):
+        Settings.from_environment({"MGW_XDS_LISTEN": "nowhere", "LOG_LEVEL": "loud"})
 
 
 def test_what_is_printed_at_start_shows_no_token() -> None:
@@ -64,5 +63,5 @@ def test_what_is_printed_at_start_shows_no_token() -> None:
     environment = {f"MGW_API_TOKEN{role}": "hush" for role in ("", "_EDITOR", "_VIEWER")}
     settings = Settings.from_environment(environment)
 
-    assert "hush" not in f"{settings!r} {settings} {settings.model_dump(mode='json')}"
-    assert settings.api_token.get_secret_value() == "hush"
+    assert "hush" not in f"{settings!r} {settings} {shown(settings)}"
+    assert settings.api_token == "hush"

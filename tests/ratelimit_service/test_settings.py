@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ratelimit_service.settings import mask_password, read_settings
+from ratelimit_service.settings import read_settings
 from service_kit.errors import StartFailed
+from service_kit.settings import mask_password, shown
 
 ENOUGH = {"MGW_CONTROLPLANE": "127.0.0.1:18000"}
 
@@ -58,4 +59,4 @@ def test_refused(environment: dict[str, str], says: str) -> None:
 def test_passwords_are_masked(url: str) -> None:
     """No password is printed."""
     assert "secret" not in mask_password(url)
-    assert read_settings(ENOUGH | {"REDIS_URL": url}).shown()["redis_url"] == mask_password(url)
+    assert shown(read_settings(ENOUGH | {"REDIS_URL": url}))["redis_url"] == mask_password(url)

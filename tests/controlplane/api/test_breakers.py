@@ -22,6 +22,7 @@ from controlplane.xds.runtime import RuntimeLayers
 from controlplane.xds.status import NodeRegistry
 from tests.support.clock import FakeClock
 from tests.support.configs import TOPOLOGY, default_text
+from tests.support.declared import check_declared
 
 TOKENS = {"a-viewer": Role.VIEWER, "an-editor": Role.EDITOR}
 
@@ -38,12 +39,14 @@ class Api:
         async def well(*_: object) -> bool:
             return True
 
-        app = create_app(self.publisher, NodeRegistry(), HealthChecker(well, {}), self.keeper, Operators(TOKENS))
-        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        self.app = create_app(self.publisher, NodeRegistry(), HealthChecker(well, {}), self.keeper, Operators(TOKENS))
+        transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://api")
 
     async def call(self, method: str, path: str, token: str = "an-editor", **more: Any) -> httpx2.Response:
-        return await self.client.request(method, path, headers={"authorization": f"Bearer {token}"}, **more)
+        response = await self.client.request(method, path, headers={"authorization": f"Bearer {token}"}, **more)
+        check_declared(self.app, method, path, response.status_code)
+        return response
 
     async def circuit(self) -> str:
         health = (await self.client.get("/health")).json()

@@ -1,0 +1,26 @@
+"""What `mgw up` takes from the environment."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from controlplane.cli.up import _workers_of
+from controlplane.local.exits import USAGE, Failure
+
+
+def test_workers_are_the_cores_unless_told() -> None:
+    """API_GATEWAY_WORKERS is Envoy's number of threads; empty is absent."""
+    cores = len(os.sched_getaffinity(0))
+
+    assert [_workers_of(each) for each in ({}, {"API_GATEWAY_WORKERS": ""})] == [cores, cores]
+    assert _workers_of({"API_GATEWAY_WORKERS": "7"}) == 7
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "1025"])
+def test_what_is_no_number_of_workers(text: str) -> None:
+    """Named, with what would fit; the command was not understood."""
+    with pytest.raises(Failure, match="API_GATEWAY_WORKERS") as failed:
+        _workers_of({"API_GATEWAY_WORKERS": text})
+    assert failed.value.status == USAGE
