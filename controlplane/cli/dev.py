@@ -42,4 +42,5 @@ def reference(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is not current.")] = False,
 ) -> int:
     """Make the pages under docs/reference, and the JSON Schema, from what the code says."""
-    return subprocess.run([sys.executable, "-m", "docs.generate", *(["--check"] if check else [])], cwd=ROOT).returncode
+    command = [sys.executable, "-m", "docs.generate", *(["--check"] if check else [])]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
