@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
+_FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.M | re.S)
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,11 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Every fenced block of a page, in order."""
-    return [Block(found[1], found[2], page[: found.start()].count("\n") + 1) for found in _FENCE.finditer(page)]
+    """Every fenced block of a page, in order; those that belong to an item of a list are moved to the margin."""
+    return [
+        Block(found[2], textwrap.dedent(found[3]), page[: found.start()].count("\n") + 1)
+        for found in _FENCE.finditer(page)
+    ]
 
 
 def pages() -> list[Path]:
