@@ -51,7 +51,7 @@ def docs(
     words = ["serve", "--dev-addr", address] if serve else ["build", "--clean", "--site-dir", str(site.absolute())]
     os.chdir(root)
     os.environ["NO_MKDOCS_2_WARNING"] = "1"  # the theme's own announcement, on every build
-    os.execv(sys.executable, [sys.executable, "-m", "mkdocs", "--quiet", *words, "--strict"])
+    os.execv(sys.executable, [sys.executable, "-m", "mkdocs", *words, "--strict"])
 
 
 @app.command()
