@@ -69,3 +69,15 @@ def prose(page: Path) -> str:
     for block in blocks(text):
         text = text.replace(block.text, "")
     return text
+
+
+RETIRED = ("front door", "ceiling", "late charge", "breaker keeper", "breaker board", "loud caller", "settle")
+"""Private words that have a standard one: docs/glossary.md has those."""
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.name != "performance.md"], ids=name)
+def test_a_page_uses_no_word_that_was_retired(page: Path) -> None:
+    """Names in code stay what they are; prose says it in the glossary's words."""
+    said = re.sub(r"`[^`]*`", "", prose(page)).lower()
+
+    assert [word for word in RETIRED if word in said] == []

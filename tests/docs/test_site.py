@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,32 +16,30 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import DOCS, ROOT
+from tests.support.waiting import eventually
 
 ELSEWHERE = re.compile(r"^(https?:)?//", re.I)
+_NOWHERE = "http://127.0.0.1:9"
+OFFLINE = {"PATH": os.environ["PATH"], "http_proxy": _NOWHERE, "https_proxy": _NOWHERE}
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "object": "data"}
 """What a browser fetches by itself when it shows a page. A plain link is followed by people only."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site. No proxy leads out while it is built, and no name server is needed."""
+    """The built site. Whatever it would fetch while it is built, it would ask of a proxy that is not there."""
     folder = tmp_path_factory.mktemp("site")
-    done = build(ROOT, folder)
+    docs = [sys.executable, "-m", "controlplane.cli", "dev", "docs", "--to", str(folder)]
+    done = subprocess.run(docs, cwd=ROOT, env=OFFLINE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 def build(root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    unreachable = "http://127.0.0.1:9"
     return subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=root,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "http_proxy": unreachable,
-            "https_proxy": unreachable,
-            "NO_MKDOCS_2_WARNING": "1",
-        },
+        env=OFFLINE | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -81,6 +82,13 @@ def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:
     assert any(loads(page) for page in site.rglob("*.html"))
 
 
+def test_no_page_makes_the_theme_fetch_anything(site: Path) -> None:
+    """The theme's own script fetches a library for diagrams, and figures of a repository, where a page has such."""
+    pages = [page.read_text() for page in site.rglob("*.html")]
+
+    assert [page for page in pages if 'class="mermaid"' in page or 'data-md-component="source"' in page] == []
+
+
 def test_a_style_loads_nothing_from_elsewhere(site: Path) -> None:
     """No style sheet imports another one, a font or an image from another host."""
     sheets = [*site.rglob("*.css"), *site.rglob("*.html")]
@@ -117,3 +125,27 @@ def test_a_broken_link_or_a_page_outside_the_menu_fails(copy: Path, page: str, t
         file.write(f"\n\n{text}\n")
 
     assert build(copy, copy / "site").returncode != 0
+
+
+def test_the_site_is_served_on_loopback(tmp_path: Path) -> None:
+    """`mgw dev docs --serve` builds it and serves it to this machine alone."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [sys.executable, "-m", "controlplane.cli", "dev", "docs", "--serve", "--address", address]
+    with (tmp_path / "log").open("w") as log:
+        serving = subprocess.Popen(words, cwd=ROOT, env=OFFLINE, stdout=log, stderr=log)
+    try:
+        assert eventually(lambda: "Media Gateway" in page_at(f"http://{address}/"), 30), (tmp_path / "log").read_text()
+    finally:
+        serving.terminate()
+        serving.wait(10)
+
+
+def page_at(url: str) -> str:
+    """The page; nothing while nobody serves it."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as response:
+            text: str = response.read().decode()
+            return text
+    except OSError:
+        return ""
