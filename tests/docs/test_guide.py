@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.docs.markdown import DOCS
 from tests.docs.walkthrough import first_missing, run, steps
+from tests.support.ports import free_port
 
 GUIDE = DOCS / "guide.md"
 PORTS = ("8080", "9101", "9102")
@@ -19,8 +19,8 @@ PORTS = ("8080", "9101", "9102")
 def test_the_tour_works_as_written(tmp_path: Path) -> None:
     """A reader who pastes every command sees what the page shows."""
     page = GUIDE.read_text()
-    for written, free in zip(PORTS, free_ports(len(PORTS)), strict=True):
-        page = re.sub(rf"\b{written}\b", free, page)
+    for port in PORTS:
+        page = re.sub(rf"\b{port}\b", str(free_port()), page)
     tour = steps(page)
 
     outputs = run([step.commands.text for step in tour], tmp_path)
@@ -29,14 +29,6 @@ def test_the_tour_works_as_written(tmp_path: Path) -> None:
     for step, output in zip(tour, outputs, strict=True):
         missing = first_missing(step.shown or "", output)
         assert missing is None, f"line {step.commands.line} of the page: {missing!r} is not in what follows\n{output}"
-
-
-def free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.mark.parametrize(

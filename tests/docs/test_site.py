@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import DOCS, ROOT
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 ELSEWHERE = re.compile(r"^(https?:)?//", re.I)
@@ -129,8 +129,7 @@ def test_a_broken_link_or_a_page_outside_the_menu_fails(copy: Path, page: str, t
 
 def test_the_site_is_served_on_loopback(tmp_path: Path) -> None:
     """`mgw dev docs --serve` builds it and serves it to this machine alone."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     words = [sys.executable, "-m", "controlplane.cli", "dev", "docs", "--serve", "--address", address]
     with (tmp_path / "log").open("w") as log:
         serving = subprocess.Popen(words, cwd=ROOT, env=OFFLINE, stdout=log, stderr=log)
