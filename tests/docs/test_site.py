@@ -111,6 +111,21 @@ def copy(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
+def test_generated_pages_are_in_the_menu(copy: Path) -> None:
+    """The reference is listed in its own order, though no page of it is named in mkdocs.yml."""
+    (copy / "docs" / "reference").mkdir(exist_ok=True)
+    for page in ("zebra", "metrics", "configuration"):
+        (copy / "docs" / "reference" / f"{page}.md").write_text(f"# The {page}\n")
+
+    done = build(copy, copy / "site")
+
+    assert done.returncode == 0, done.stderr
+    page = (copy / "site" / "index.html").read_text()
+    places = [page.find(f'href="reference/{name}/"') for name in ("configuration", "metrics", "zebra")]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize(
     ("page", "text"),
     [
