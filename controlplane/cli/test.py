@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import typer
 
 from controlplane.local.exits import UNAVAILABLE, Failure
-from controlplane.local.plan import ROOT
+from controlplane.local.resources import checkout
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -19,9 +19,10 @@ WORKERS = 2
 
 def command(context: typer.Context) -> None:
     """Run pytest on the tests, with all arguments passed on (`mgw test -k token -x`)."""
+    root = checkout()
     if find_spec("pytest") is None:
         raise Failure("the test tools are not installed: ./mgw test installs them", UNAVAILABLE)
-    os.chdir(ROOT)
+    os.chdir(root)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *workers(context.args), *context.args])
 
 

@@ -14,18 +14,20 @@ import typer
 
 from controlplane.local.exits import USAGE, Failure
 from controlplane.local.options import EMBEDDED, Options, parse_only, parse_wraps
-from controlplane.local.plan import ROOT, Surroundings, fixed_ports, plan, port_names
+from controlplane.local.plan import Surroundings, fixed_ports, plan, port_names
+from controlplane.local.resources import default_config
 from controlplane.local.runfile import Lock, RunDirectory, make_secret, read_run, read_secret
 
 DEFAULT_DIRECTORY = Path(".mgw")
-DEFAULT_CONFIG = ROOT / "deploy" / "config" / "gateway.yaml"
 
 Replicas = Annotated[int, typer.Option(min=1, max=50, help="How many of them.")]
 
 
 def command(
     directory: Annotated[Path, typer.Option("--dir", help="Where state, logs and run.json are.")] = DEFAULT_DIRECTORY,
-    config: Annotated[Path, typer.Option(help="The gateway's configuration.")] = DEFAULT_CONFIG,
+    config: Annotated[
+        Path | None, typer.Option(help="The gateway's configuration.  [default: the one that mgw comes with]")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready; `mgw down` stops it.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Start demo upstreams too, and say what to try.")] = False,
     redis: Annotated[
@@ -45,7 +47,7 @@ def command(
     began = time.monotonic()
     options = Options(
         directory=directory.absolute(),
-        config=config.absolute(),
+        config=(config or default_config()).absolute(),
         host=os.environ.get("API_GATEWAY_HOST") or "127.0.0.1",
         port=port or _port_of(os.environ),
         redis=redis or os.environ.get("REDIS_URL") or EMBEDDED,

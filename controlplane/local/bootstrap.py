@@ -10,16 +10,15 @@ from typing import Any
 import yaml
 
 from controlplane.local.keysets import held_secrets
-from controlplane.local.plan import ROOT, Part, Plan
-
-TEMPLATE = ROOT / "envoy" / "bootstrap.yaml"
+from controlplane.local.plan import Part, Plan
+from controlplane.local.resources import bootstrap_template
 
 
 def write_bootstraps(plan: Plan, config: Path, providers: Collection[str] = ()) -> None:
     """Write D/envoy-N/bootstrap.json for every Envoy of the plan. Each has the secrets of these providers."""
     control_planes = [part.address for part in plan.parts if part.name == "controlplane"]
     envoys = [part for part in plan.parts if part.name == "envoy"]
-    template = TEMPLATE.read_text() if envoys else ""
+    template = bootstrap_template().read_text() if envoys else ""
     most = max_connections(config)
     held = held_secrets(config, providers)
     for envoy in envoys:

@@ -10,9 +10,9 @@ from typing import Any
 
 from controlplane.local.options import DEMO_SERVICES, EMBEDDED, NAMES, Options
 from controlplane.local.ports import LOOPBACK
+from controlplane.local.resources import PACKAGES
 from controlplane.local.runfile import RunDirectory
 
-ROOT = Path(__file__).resolve().parents[2]
 DRAIN_SECONDS = 5
 LOG_FLUSH_MILLISECONDS = 500
 ENVOY_LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","event":"%j"}'
@@ -256,7 +256,7 @@ def _base_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The user's environment for a part: our sources found wherever we are, bytecode kept, secrets left out."""
     left_out = ("JWT_SECRET", "REDIS_URL", "MGW_API_TOKEN", "PYTHONDONTWRITEBYTECODE")
     base = {name: value for name, value in environment.items() if name not in left_out}
-    paths = [str(ROOT), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
+    paths = [str(PACKAGES), *([environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else [])]
     # PYTHONSAFEPATH: a `redis.py` in the user's current directory is not ours to import.
     return base | {"PYTHONPATH": ":".join(paths), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 

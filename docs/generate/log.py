@@ -89,4 +89,4 @@ def _events_of(path: Path) -> Iterator[tuple[str, str, str, str]]:
             continue
         fields = ", ".join(f"`{keyword.arg}`" for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info")
         level = "error" if node.func.attr == "exception" else node.func.attr
-        yield f"`{first.value}`", level, fields, str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        yield f"`{first.value!s}`", level, fields, str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")

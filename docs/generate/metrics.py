@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -59,10 +59,9 @@ def _rows(registry: CollectorRegistry) -> list[tuple[str, str, str, str]]:
     collectors: list[Any] = list(registry._collector_to_names)
     for collector in collectors:
         for family in collector.collect():
-            labels = getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", ())
-            rows.append(
-                (f"`{_scraped(family)}`", family.type, ", ".join(f"`{each}`" for each in labels), family.documentation)
-            )
+            names: Sequence[str] = getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", None) or ()
+            labels = ", ".join(f"`{each}`" for each in names)
+            rows.append((f"`{_scraped(family)}`", family.type, labels, family.documentation))
     return sorted(rows)
 
 

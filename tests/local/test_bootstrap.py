@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from controlplane.local.binaries import find_envoy
-from controlplane.local.bootstrap import TEMPLATE, bootstrap, max_connections
+from controlplane.local.bootstrap import bootstrap, max_connections
 from controlplane.local.plan import Part
+from controlplane.local.resources import bootstrap_template
+
+TEMPLATE = bootstrap_template()
 
 
 def an_envoy() -> Part:

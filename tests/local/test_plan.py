@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from controlplane.local.options import Options
-from controlplane.local.plan import ROOT, Part, Plan, Surroundings, fixed_ports, plan, port_names
+from controlplane.local.plan import Part, Plan, Surroundings, fixed_ports, plan, port_names
+from controlplane.local.resources import PACKAGES
 
 
 def a_plan(environment: dict[str, str] | None = None, **options: Any) -> Plan:
@@ -79,7 +80,7 @@ def test_the_users_environment_is_passed_on_but_for_what_slows_or_misleads() -> 
     """Parts see the user's variables; bytecode is written, and modules of the current directory are not ours."""
     env = part(a_plan({"LOG_LEVEL": "debug", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "/x"}), "authz-0").env
 
-    assert (env["LOG_LEVEL"], env["PYTHONPATH"], env["PYTHONSAFEPATH"]) == ("debug", f"{ROOT}:/x", "1")
+    assert (env["LOG_LEVEL"], env["PYTHONPATH"], env["PYTHONSAFEPATH"]) == ("debug", f"{PACKAGES}:/x", "1")
     assert "PYTHONDONTWRITEBYTECODE" not in env
 
 
