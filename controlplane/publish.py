@@ -14,7 +14,7 @@ import structlog
 
 from controlplane import metrics
 from controlplane.breakers.registry import Force
-from controlplane.config import envoy_validate, rules
+from controlplane.config import envoy_validate, load
 from controlplane.config.document import Document
 from controlplane.config.model import GatewayConfig
 from controlplane.errors import ConfigRefused, Problem, RevisionConflict
@@ -100,7 +100,7 @@ class Publisher:
     async def check(self, text: str) -> tuple[Document, GatewayConfig]:
         """Validate a document by the model, the rules and Envoy itself; nothing changes. Raises as `publish`."""
         try:
-            document, config = rules.load(text, self._environment, self._internal)
+            document, config = load.load(text, self._environment, self._internal)
         except ConfigRefused:
             metrics.REFUSED.labels(stage="model").inc()
             raise

@@ -32,9 +32,9 @@ def topology() -> Topology:
 
 def load(text: str) -> GatewayConfig:
     """The document by the model and the rules. Raises ConfigRefused."""
-    from controlplane.config import rules
+    from controlplane.config import load
 
-    return rules.load(text, os.environ)[1]
+    return load.load(text, os.environ)[1]
 
 
 def check(text: str) -> None:

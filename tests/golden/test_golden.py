@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from controlplane import protos
-from controlplane.config import envoy_validate, rules
+from controlplane.config import envoy_validate, load
 from controlplane.config.model import GatewayConfig
 from controlplane.topology import Topology
 from controlplane.translate import assemble
@@ -39,7 +39,7 @@ UPDATE = "MGW_UPDATE_GOLDEN"
 
 
 def _verified_by_envoy() -> GatewayConfig:
-    return rules.load(rich_text().replace("auth:\n", "auth:\n  verified_by: envoy\n", 1), ENVIRONMENT)[1]
+    return load.load(rich_text().replace("auth:\n", "auth:\n  verified_by: envoy\n", 1), ENVIRONMENT)[1]
 
 
 def _every_secret(config: GatewayConfig) -> EnvoyKeys:

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from controlplane.config import document, rules
+from controlplane.config import document, load
 from controlplane.errors import ConfigRefused
 from controlplane.reference.docstrings import field_texts
 from controlplane.reference.models import models
@@ -48,7 +48,7 @@ def test_every_example_loads_and_fits_the_schema(name: str, number: int) -> None
     whole = completed(document.read(EXAMPLES[name][number]).data)
     text = yaml.safe_dump(whole)
 
-    rules.load(text, {})
+    load.load(text, {})
     jsonschema.validate(whole, schema())
 
 
@@ -93,7 +93,7 @@ def test_what_the_loader_rejects_of_a_field_the_schema_does_too(old: str, new: s
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document.read(text).data, schema())
     with pytest.raises(ConfigRefused):
-        rules.load(text, ENVIRONMENT)
+        load.load(text, ENVIRONMENT)
 
 
 def test_the_schema_is_one() -> None:

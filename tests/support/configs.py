@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from controlplane.config import rules
+from controlplane.config import load
 from controlplane.config.model import GatewayConfig, Route, Service
 from controlplane.topology import Address, Topology
 
@@ -38,12 +38,12 @@ def rich_text() -> str:
 
 def default_config() -> GatewayConfig:
     """The default document, with nothing in the environment."""
-    return rules.load(default_text(), {})[1]
+    return load.load(default_text(), {})[1]
 
 
 def rich_config() -> GatewayConfig:
     """The rich document."""
-    return rules.load(rich_text(), ENVIRONMENT)[1]
+    return load.load(rich_text(), ENVIRONMENT)[1]
 
 
 def values(**changes: Any) -> dict[str, Any]:

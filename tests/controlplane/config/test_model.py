@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from controlplane.config import model, rules
+from controlplane.config import load, model
 from tests.support.configs import default_config, default_text, values
 
 
@@ -87,7 +87,7 @@ def test_default_settings() -> None:
 )
 def test_the_environment_fills_the_default_document(variable: str, value: str, read: Any) -> None:
     """Each published variable reaches its field."""
-    assert read(rules.load(default_text(), {variable: value})[1]) == value
+    assert read(load.load(default_text(), {variable: value})[1]) == value
 
 
 def test_a_configuration_is_frozen() -> None:

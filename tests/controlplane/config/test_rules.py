@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.config import document, rules
+from controlplane.config import document, load, repair, rules
 from controlplane.config.model import GatewayConfig
 from controlplane.errors import ConfigRefused, Problem
 from tests.support.configs import (
@@ -29,7 +29,7 @@ from tests.support.configs import (
 
 def problems(text: str, internal: tuple[str, ...] = (), **environment: str) -> tuple[Problem, ...]:
     with pytest.raises(ConfigRefused) as caught:
-        rules.load(text, environment, internal)
+        load.load(text, environment, internal)
     return caught.value.problems
 
 
@@ -338,7 +338,7 @@ def test_every_rule_has_a_mistake_here() -> None:
     configs: list[GatewayConfig | None] = [a_config(**given_values) for given_values, _, _ in AT_THE_WHOLE.values()]
     for old, new, *_ in MISTAKES.values():
         with contextlib.suppress(ConfigRefused):
-            configs.append(rules.shape(document.resolve(document.read(changed(old, new)[0]), {}))[0])
+            configs.append(repair.shape(document.resolve(document.read(changed(old, new)[0]), {}))[0])
     for config in filter(None, configs):
         silent -= {rule for rule in silent if list(rule(config))}
 
@@ -482,7 +482,7 @@ def test_no_document_raises_anything_else(base: Any, mutations: list[tuple[list[
         values_ = mutate(values_, place, junk)
 
     try:
-        rules.load(json.dumps(values_, ensure_ascii=False), ENVIRONMENT)
+        load.load(json.dumps(values_, ensure_ascii=False), ENVIRONMENT)
     except ConfigRefused as refusal:
         assert refusal.problems
         assert all(problem.message and problem.line for problem in refusal.problems)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane import protos
-from controlplane.config import rules
+from controlplane.config import load
 from controlplane.config.model import GatewayConfig
 from controlplane.errors import ConfigRefused
 from controlplane.publish import let_envoy_judge
@@ -20,7 +20,7 @@ from tests.support.configs import ENVIRONMENT, TOPOLOGY, default_config, rich_co
 
 
 def by_envoy(text: str = rich_text()) -> GatewayConfig:
-    return rules.load(text.replace("auth:\n", "auth:\n  verified_by: envoy\n", 1), ENVIRONMENT)[1]
+    return load.load(text.replace("auth:\n", "auth:\n  verified_by: envoy\n", 1), ENVIRONMENT)[1]
 
 
 def with_fetched_keys() -> GatewayConfig:
