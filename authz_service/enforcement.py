@@ -4,18 +4,19 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from authz_service.decision import API_KEY_PROVIDER, Policy
 from authz_service.errors import PolicyRefused
-from authz_service.fetch import http_fetch
 from authz_service.jwks import JwksTimes, RemoteKeys, kept_path
 from authz_service.keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
 from authz_service.metrics import Metrics
 from authz_service.policy import PolicyDocument, ProviderDocument, SecretDocument
 from authz_service.tokens import ANONYMOUS, Keys, Provider, Revocations, Verified, Verifier
+from service_kit.jwks_fetch import fetch_key_set
 
 log = structlog.get_logger()
 
@@ -104,7 +105,7 @@ class Enforcement:
         return RemoteKeys(
             provider.name,
             frozenset(provider.algorithms),
-            http_fetch(uri, self._times.fetch_seconds),
+            partial(fetch_key_set, uri, self._times.fetch_seconds),
             self._forget,
             self._metrics.jwks,
             times=self._times,

@@ -5,18 +5,20 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from authz_service.errors import AuthzError, PolicyRefused
-from authz_service.fetch import Fetch, FetchFailed
 from authz_service.keys import KeySet, read_key_set
 from authz_service.metrics import JwksMetrics
 from authz_service.tokens import Key
 from service_kit.files import write_atomically
+from service_kit.jwks_fetch import FetchFailed
+
+Fetch = Callable[[], Awaitable[bytes]]
 
 log = structlog.get_logger()
 

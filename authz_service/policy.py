@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from authz_service.errors import PolicyRefused
-from authz_service.keys import ALGORITHMS, SECRET_BYTES
 from authz_service.tokens import is_subject
+from service_kit.jwk import ALGORITHMS, SECRET_BYTES
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/,\s]+$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]

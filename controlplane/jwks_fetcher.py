@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from controlplane.config.model import GatewayConfig
-
-if TYPE_CHECKING:
-    import httpx2
+from service_kit import jwk
+from service_kit.jwks_fetch import FetchFailed, fetch_key_set
 
 log = structlog.get_logger()
 
 INTERVAL_SECONDS = 15.0
 LOOK_SECONDS = 1.0
 """How soon a provider that a new configuration names is asked."""
-TIMEOUT_SECONDS = 5.0
-MAX_BYTES = 1 << 20
-# Uncompressed, so that the bound on what we read is the bound on what we hold.
-HEADERS = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
 KEEP_SECONDS = 24 * 3600.0
 """A rotation must not be an outage, but a stolen key must age out; then only the authz service decides."""
 
@@ -42,20 +36,15 @@ class KeySetFetcher:
         self._clock = clock
         self._copies: dict[tuple[str, str], tuple[float, Mapping[str, Any]]] = {}
         self._asked: dict[tuple[str, str], float] = {}
-        self._client: httpx2.AsyncClient | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
-        try:
-            while True:
-                try:
-                    await self.look()
-                except Exception:
-                    log.exception("keys.look_crashed")  # the next one may not
-                await asyncio.sleep(LOOK_SECONDS)
-        finally:
-            if self._client is not None:
-                await self._client.aclose()
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("keys.look_crashed")  # the next one may not
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
         """Ask those whose turn it is, side by side, and report the copies that are good."""
@@ -77,31 +66,18 @@ class KeySetFetcher:
         return [(provider.name, provider.jwks_uri) for provider in config.auth.providers if provider.jwks_uri]
 
     async def _ask(self, name: str, uri: str) -> None:
-        import httpx2  # only here: most configurations never get here
-
         self._asked[name, uri] = self._clock()
         try:
-            keys = await asyncio.wait_for(self._get(uri), TIMEOUT_SECONDS)
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError, RecursionError) as error:
-            log.warning("keys.not_fetched", provider=name, error=str(error) or type(error).__name__)
+            keys = _key_set(await fetch_key_set(uri))
+        except (FetchFailed, jwk.KeyUnreadable) as error:
+            log.warning("keys.not_fetched", provider=name, error=str(error))
             return
         self._copies[name, uri] = (self._clock(), keys)
 
-    async def _get(self, uri: str) -> Mapping[str, Any]:
-        """The key set. Redirects are not followed: the operator names the place itself."""
-        import httpx2
 
-        if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
-        body = bytearray()
-        async with self._client.stream("GET", uri, headers=HEADERS) as response:
-            if response.status_code != 200:
-                raise ValueError(f"the answer has status {response.status_code}")
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > MAX_BYTES:
-                    raise ValueError(f"the answer is larger than {MAX_BYTES} bytes")
-        keys = json.loads(bytes(body))
-        if not isinstance(keys, dict) or not isinstance(keys.get("keys"), list) or not keys["keys"]:
-            raise ValueError("the answer is no key set")
-        return keys
+def _key_set(body: bytes) -> Mapping[str, Any]:
+    """What was fetched. An empty set is taken for a fault at the source. Raises KeyUnreadable."""
+    members = jwk.members(body)
+    if not members:
+        raise jwk.KeyUnreadable("the key set is empty")
+    return {"keys": members}

@@ -2,10 +2,8 @@
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
@@ -15,9 +13,13 @@ from authz_service.decision import Decision, Policy, Request, RouteRules, decide
 from authz_service.keys import KeySet, secret_key
 from authz_service.tokens import KeyWanted, Provider, Revocations, Verifier
 from tests.support.clock import FakeClock
+from tests.support.key_source import key_source
 from tests.support.waiting import until
 
+__all__ = ["key_source"]
+
 NOW = 1_800_000_000
+
 SECRET = "a secret of more than thirty-two bytes, for HS256"
 TIERS = frozenset({"anonymous", "enterprise", "free", "pro"})
 
@@ -134,48 +136,6 @@ def a_policy() -> Callable[..., dict[str, Any]]:
         return {"tiers": sorted(TIERS), "providers": [platform], **changes}
 
     return make
-
-
-@dataclass
-class KeySource:
-    """A real HTTP server that publishes a key set, and can be told to misbehave."""
-
-    status: int = 200
-    body: bytes = b'{"keys":[]}'
-    headers: dict[str, str] = field(default_factory=dict)
-    calls: list[str] = field(default_factory=list)
-    answers: Callable[["KeySource", BaseHTTPRequestHandler], bool] | None = None
-    url: str = ""
-
-    def publish(self, *jwks: dict[str, Any]) -> None:
-        self.body = json.dumps({"keys": jwks}).encode()
-
-
-@pytest.fixture
-def key_source() -> Iterator[KeySource]:
-    source = KeySource()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            source.calls.append(self.path)
-            if source.answers is not None and source.answers(source, self):
-                return
-            self.send_response(source.status)
-            for name, value in {**source.headers, "content-length": str(len(source.body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(source.body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    source.url = f"http://127.0.0.1:{server.server_port}/keys"
-    yield source
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ async def test_the_agreed_policy_is_enforced(enforcement: Enforcement, a_policy:
         ({"secrets": [{"env": "MISSING"}]}, "provider platform: MISSING is not set"),
         ({"secrets": [{"env": "SHORT"}]}, "provider platform: SHORT has 5 bytes; HS256 needs at least 32"),
         ({"secrets": [{"file": "/nowhere/secret"}]}, "/nowhere/secret: No such file"),
-        ({"secrets": ..., "algorithms": ["RS256"], "pem": "nonsense"}, "pem cannot be read"),
+        ({"secrets": ..., "algorithms": ["RS256"], "pem": "nonsense"}, "pem: it cannot be read"),
         ({"secrets": ..., "algorithms": ["RS256"], "jwks": {"keys": []}}, "exactly one of|no usable key"),
         ({"secrets": ..., "algorithms": ["RS256"], "jwks": {"keys": [{"kty": "oct"}]}}, "no usable key"),
         ({"secrets": ..., "algorithms": ["RS256"], "jwks_file": "/nowhere/keys"}, "/nowhere/keys: No such file"),

@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz_service.fetch import FetchFailed, http_fetch
 from authz_service.jwks import JwksTimes, RemoteKeys, kept_path
 from authz_service.metrics import JwksMetrics
+from service_kit.jwks_fetch import FetchFailed, fetch_key_set
 from tests.support.waiting import is_waiting
 
 TIMES = JwksTimes(refresh_seconds=300, retry_seconds=300, floor_seconds=10, wait_seconds=2)
@@ -273,7 +274,7 @@ async def test_against_a_real_server(
 ) -> None:
     """Fetched, rotated, gone with a 500, and back."""
     key_source.body = key_set("k1")
-    rig = rigs(http_fetch(key_source.url))
+    rig = rigs(partial(fetch_key_set, key_source.url))
     await eventually(lambda: rig.knows("k1"))
 
     key_source.body = key_set("k2")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from authz_service.errors import PolicyRefused
-from authz_service.keys import ALGORITHMS, RSA_ALGORITHMS, pem_key, read_key_set
+from authz_service.keys import pem_key, read_key_set
+from service_kit.jwk import ALGORITHMS, RSA_ALGORITHMS
 
 SIGNED = b"header.claims"
 

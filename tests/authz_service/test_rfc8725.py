@@ -6,9 +6,10 @@ import pytest
 
 from authz_service.compact import read_compact
 from authz_service.errors import PolicyRefused, Reason, TokenRefused
-from authz_service.keys import ALGORITHMS, KeySet, pem_key, read_key_set, secret_key
+from authz_service.keys import KeySet, pem_key, read_key_set, secret_key
 from authz_service.policy import read_policy
 from authz_service.tokens import Refused, Verified
+from service_kit.jwk import ALGORITHMS
 
 
 def refusal(verdict: object) -> Reason:

@@ -7,8 +7,9 @@ import pytest
 
 from authz_service.compact import read_compact
 from authz_service.errors import Reason, TokenRefused
-from authz_service.keys import ALGORITHMS, read_key_set
+from authz_service.keys import read_key_set
 from authz_service.tokens import Provider, Refused, Verified, Verifier
+from service_kit.jwk import ALGORITHMS
 
 EXPIRES = 1300819380
 CLAIMS = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from authz_service.fetch import FetchFailed, http_fetch
+from service_kit.jwks_fetch import FetchFailed, fetch_key_set
 
 
 async def test_a_key_set_is_fetched(key_source: Any) -> None:
     """The body as it was sent."""
-    assert await http_fetch(key_source.url)() == b'{"keys":[]}'
+    assert await fetch_key_set(key_source.url) == b'{"keys":[]}'
 
 
 @pytest.mark.parametrize("status", [204, 400, 401, 403, 404, 500, 503])
@@ -19,14 +19,14 @@ async def test_other_statuses_fail(status: int, key_source: Any) -> None:
     """An error page is no key set."""
     key_source.status = status
     with pytest.raises(FetchFailed, match=f"status {status}"):
-        await http_fetch(key_source.url)()
+        await fetch_key_set(key_source.url)
 
 
 async def test_a_large_answer_fails(key_source: Any) -> None:
     """Before it is held in memory."""
     key_source.body = b"x" * 10_001
     with pytest.raises(FetchFailed, match="larger than 10000"):
-        await http_fetch(key_source.url, max_bytes=10_000)()
+        await fetch_key_set(key_source.url, max_bytes=10_000)
 
 
 async def test_a_slow_answer_fails(key_source: Any) -> None:
@@ -41,39 +41,16 @@ async def test_a_slow_answer_fails(key_source: Any) -> None:
 
     key_source.answers = stall
     with pytest.raises(FetchFailed, match="Timeout"):
-        await http_fetch(key_source.url, timeout_seconds=0.1)()
+        await fetch_key_set(key_source.url, timeout_seconds=0.1)
     given_up.set()
 
 
-async def test_redirects_within_the_scheme_are_followed(key_source: Any) -> None:
-    """A few of them."""
-
-    def redirect(source: Any, handler: Any) -> bool:
-        hops = int(handler.path.partition("?")[2] or 0)
-        if hops >= source.hops:
-            return False
-        handler.send_response(302)
-        handler.send_header("location", f"/keys?{hops + 1}")
-        handler.send_header("content-length", "0")
-        handler.end_headers()
-        return True
-
-    key_source.answers = redirect
-    key_source.hops = 3
-    assert await http_fetch(key_source.url)() == b'{"keys":[]}'
-    key_source.hops = 4
-    with pytest.raises(FetchFailed, match="too many redirects"):
-        await http_fetch(key_source.url)()
-
-
-@pytest.mark.parametrize(
-    "target", ["file:///etc/passwd", "ftp://127.0.0.1/keys", "https://127.0.0.1:1/keys", "gopher://x", ""]
-)
-async def test_redirects_never_leave_the_scheme(target: str, key_source: Any) -> None:
-    """Nor loop on an empty one."""
+@pytest.mark.parametrize("target", ["/elsewhere", "https://127.0.0.1:1/keys", "file:///etc/passwd", ""])
+async def test_redirects_are_not_followed(target: str, key_source: Any) -> None:
+    """The operator names the place; whoever can redirect could name another one."""
     key_source.status, key_source.headers = 302, {"location": target}
-    with pytest.raises(FetchFailed, match=r"another scheme|too many"):
-        await http_fetch(key_source.url)()
+    with pytest.raises(FetchFailed, match=r"redirects, which is not followed|status 302"):
+        await fetch_key_set(key_source.url)
 
 
 async def test_nobody_there() -> None:
@@ -81,5 +58,5 @@ async def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(FetchFailed) as failure:
-        await http_fetch(f"http://user:hunter2@127.0.0.1:{port}/path?token=hunter2")()
+        await fetch_key_set(f"http://user:hunter2@127.0.0.1:{port}/path?token=hunter2")
     assert str(failure.value) == "ConnectError at http://127.0.0.1"
