@@ -1,52 +1,33 @@
 -- One request's charges, all or none. The Python twin is counters/memory.py; a differential test holds them together.
 --
--- KEYS: for each charge its bucket, its log and its override. ARGV: the time in microseconds (0: this server's clock;
--- only tests give another), how many more such requests to charge ahead (a lease) and for how long; then for each charge
--- its cost, the bucket's capacity and refill a microsecond, rpm and mode: 0 counts and may refuse, 1 (shadow) counts and
--- refuses only itself, 2 (late) takes the cost or what is left.
--- Answer: the time and how many are leased, then for each charge used, oldest, level, burst wait and minute wait, all as
--- before the charge; then for each override in force which charge's it is, until when, and its capacity, refill and rpm.
+-- KEYS, for each charge: its bucket, its log, its override (prelude.lua).
+-- ARGV[1]  the time (prelude.lua)
+-- ARGV[2]  how many more such requests are wanted as a lease
+-- ARGV[3]  how long a lease lives, in microseconds
+-- then for each charge:
+--   ARGV[at]      hits
+--   ARGV[at + 1]  the bucket's capacity, in its units
+--   ARGV[at + 2]  the bucket's refill, in its units a microsecond
+--   ARGV[at + 3]  the minute rule's limit
+--   ARGV[at + 4]  mode: 0 is enforced; 1 is a shadow, which counts and is over limit for itself alone; 2 is a
+--                 post-charge, which takes the hits, or what is left of the limit
 --
--- A lease is charged as if it were spent at its end: its members have that time, and the bucket is at least as full as
--- leaves nothing to refill until then. So it may be spent at any moment before, and no window holds more than the limit.
+-- The reply: the time, the requests that were leased; then for each charge, as before it: used, oldest, level, burst wait
+-- and minute wait; then for each override in force: its charge's number, until when, capacity, refill, rpm.
 --
--- A bucket is "level stamp serial": how much is out (billionths of a token), when that was so, and the last member of
--- the log. A log has one member per unit, scored with its time. An override is "until capacity refill rpm" and a note.
--- All numbers are whole and below 2^53.
+-- A lease is prepaid: it is charged as if it were spent at its end. Its members have that time, and the bucket is at least
+-- as full as leaves nothing to refill until then. So it may be spent at any moment before, and no window holds more than
+-- the limit.
 
-local call = redis.call
-local WINDOW, TOKEN, NEVER = 60000000, 1000000000, -1
-local SHARE = 20 -- a lease is at most this part of the smaller of burst and rpm
-local MAX_LEASE = 1000000
+local ENFORCED, POST_CHARGE = '0', '2'
+local SHARE = 20          -- a lease is at most this part of the smaller of burst and rpm
+local MAX_LEASE = 1000000 -- serials that a lease may be ahead of the newest member
 
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
-
--- Lua writes large numbers as 1e+15, which is no member, no lifetime and no state; a score may be written so.
-local function whole(number)
-  return string.format('%.0f', number)
-end
-
-local function keep(bucket, log, level, refill, serial)
-  local span = whole(math.ceil(math.max(WINDOW, level / refill) / 1000) + 1000)
-  call('SET', bucket, string.format('%.0f %.0f %.0f', level, now, serial), 'PX', span)
-  call('PEXPIRE', log, span)
-end
-
--- The clock went back (a failover, a step): what lies in the future happened now, or its caller would be locked out.
-local function settle_clock(log)
-  for _, member in ipairs(call('ZRANGEBYSCORE', log, '(' .. whole(now), '+inf')) do
-    call('ZADD', log, 'XX', now, member)
-  end
-end
-
-local leased, span = tonumber(ARGV[2]), tonumber(ARGV[3])
+local leased, lease_life = tonumber(ARGV[2]), tonumber(ARGV[3])
 local overrides = {}
 
-local function numbers(nth, override, at)
+-- The numbers that hold for a charge: an override's while it is in force, else its rule's.
+local function numbers_of(nth, override, at)
   if override then
     local till, size, speed, most = string.match(override, '^(%d+) (%d+) (%d+) (%d+)')
     if till and tonumber(till) > now then
@@ -58,32 +39,30 @@ local function numbers(nth, override, at)
   return tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
 end
 
+-- What stands in a counter before the charge, and what the charge would make of it.
 local function read(nth)
   local bucket, log, at = KEYS[3 * nth - 2], KEYS[3 * nth - 1], 5 * nth - 1
   local held = call('MGET', bucket, KEYS[3 * nth])
-  local state, cost = held[1], tonumber(ARGV[at])
-  local capacity, refill, rpm = numbers(nth, held[2], at)
-  local level, serial = 0, 0
+  local hits, mode = tonumber(ARGV[at]), ARGV[at + 4]
+  local capacity, refill, rpm = numbers_of(nth, held[2], at)
 
-  if state then
-    local stored, stamp
-    stored, stamp, serial = string.match(state, '(%d+) (%d+) (%d+)')
-    level, stamp, serial = tonumber(stored), tonumber(stamp), tonumber(serial)
+  local level, stamp, serial = read_state(held[1])
+  if level then
     if stamp > now then
-      settle_clock(log)
-      keep(bucket, log, level, refill, serial)
+      move_to_now(log)
+      call('SET', bucket, state_of(level, now, serial), 'PX', lifetime(level, refill))
+      call('PEXPIRE', log, lifetime(level, refill))
       stamp = now
     end
     level = math.max(0, level - (now - stamp) * refill)
   else
     -- Normally there is no log either. If only the bucket is gone, new members must not overwrite old ones.
     -- A lease's are the last by time and may be behind by their number.
-    serial = tonumber(call('ZRANGE', log, -1, -1)[1] or -MAX_LEASE) + MAX_LEASE
+    level, serial = 0, tonumber(call('ZRANGE', log, -1, -1)[1] or -MAX_LEASE) + MAX_LEASE
   end
 
   -- Nothing is written before it is sure that all is charged. What has left the window is only skipped here.
-  local used, stale = call('ZCARD', log), 0
-  local oldest = 0
+  local used, stale, oldest = call('ZCARD', log), 0, 0
   if used > 0 then
     oldest = tonumber(call('ZRANGE', log, 0, 0, 'WITHSCORES')[2])
     if oldest <= now - WINDOW then
@@ -93,45 +72,45 @@ local function read(nth)
     end
   end
 
-  local mode = ARGV[at + 4]
-  if mode == '2' then
+  local reading = {
+    bucket = bucket, log = log, hits = hits, refill = refill, serial = serial, mode = mode, level = level, used = used,
+    oldest = oldest, stale = stale, burst_wait = 0, minute_wait = 0, level_after = level + hits * TOKEN,
+  }
+  if mode == POST_CHARGE then
     leased = 0
-    local units = math.min(cost, math.max(0, rpm - used))
-    local after = math.max(level, math.min(level + cost * TOKEN, capacity))
-    return {bucket, log, units, refill, serial, level, used, oldest, 0, 0, stale, after, mode}
+    reading.hits = math.min(hits, math.max(0, rpm - used))
+    reading.level_after = math.max(level, math.min(level + hits * TOKEN, capacity))
+    return reading
   end
 
-  local burst_wait, minute_wait = 0, 0
-  local after = level + cost * TOKEN
-  local excess = after - capacity
+  local excess = reading.level_after - capacity
   if excess > 0 then
-    burst_wait = cost * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
+    reading.burst_wait = hits * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
   end
-  local in_the_way = used + cost - rpm
-  if in_the_way > 0 then
-    minute_wait = NEVER
-    if cost <= rpm then
-      local index = stale + in_the_way - 1
-      local last = call('ZRANGE', log, index, index, 'WITHSCORES')
-      minute_wait = tonumber(last[2]) + WINDOW - now
+  local too_many = used + hits - rpm
+  if too_many > 0 then
+    reading.minute_wait = NEVER
+    if hits <= rpm then
+      local index = stale + too_many - 1
+      reading.minute_wait = tonumber(call('ZRANGE', log, index, index, 'WITHSCORES')[2]) + WINDOW - now
     end
   end
-  if cost > 0 and excess <= 0 and in_the_way <= 0 then
+  if hits > 0 and excess <= 0 and too_many <= 0 then
     -- From the first half of the bucket and three quarters of the minute: near the limit each request is asked about.
-    local tokens = (capacity / 2 - math.max(after, span * refill)) / TOKEN
-    local most = math.min(tokens, 3 * rpm / 4 - used - cost, math.min(capacity / TOKEN, rpm) / SHARE)
-    leased = math.max(0, math.min(leased, math.floor(most / cost)))
-  elseif cost > 0 then
+    local tokens = (capacity / 2 - math.max(reading.level_after, lease_life * refill)) / TOKEN
+    local most = math.min(tokens, 3 * rpm / 4 - used - hits, math.min(capacity / TOKEN, rpm) / SHARE)
+    leased = math.max(0, math.min(leased, math.floor(most / hits)))
+  elseif hits > 0 then
     leased = 0
   end
-  return {bucket, log, cost, refill, serial, level, used, oldest, burst_wait, minute_wait, stale, after, mode}
+  return reading
 end
 
-local function add_members(log, moment, serial, cost)
+local function add_members(log, moment, serial, hits)
   local done = 0
-  while done < cost do
+  while done < hits do
     local members = {}
-    for _ = 1, math.min(cost - done, 1000) do
+    for _ = 1, math.min(hits - done, 1000) do
       done = done + 1
       members[#members + 1] = moment
       members[#members + 1] = whole(serial + done)
@@ -140,50 +119,48 @@ local function add_members(log, moment, serial, cost)
   end
 end
 
--- The first write is one that a full store refuses: later ones would go through, once a script has written.
+-- The first write is one that a full store rejects: later ones would go through, once a script has written.
 local function charge(reading)
-  local bucket, log, cost, refill, serial = unpack(reading, 1, 5)
-  local stale = reading[11]
-  if cost == 1 then
+  local log, hits, serial = reading.log, reading.hits, reading.serial
+  if hits == 1 then
     call('ZADD', log, now, whole(serial + 1))
   else
-    add_members(log, now, serial, cost)
+    add_members(log, now, serial, hits)
   end
-  if stale > 0 then
+  if reading.stale > 0 then
     call('ZREMRANGEBYSCORE', log, '-inf', now - WINDOW)
   end
-  local level, ahead = reading[12], leased * cost
-  if ahead > 0 then
-    add_members(log, now + span, serial + cost, ahead)
-    level = math.max(level, span * refill) + ahead * TOKEN
+  local level, prepaid = reading.level_after, leased * hits
+  if prepaid > 0 then
+    add_members(log, now + lease_life, serial + hits, prepaid)
+    level = math.max(level, lease_life * reading.refill) + prepaid * TOKEN
   end
-  keep(bucket, log, level, refill, serial + cost + ahead)
+  local kept = lifetime(level, reading.refill)
+  call('SET', reading.bucket, state_of(level, now, serial + hits + prepaid), 'PX', kept)
+  call('PEXPIRE', log, kept)
 end
 
-local readings, passes, answer = {}, true, {now, 0}
+local readings, passes, reply = {}, true, {now, 0}
 for nth = 1, #KEYS / 3 do
   local reading = read(nth)
-  local fits = reading[9] == 0 and reading[10] == 0
   readings[nth] = reading
-  reading[14] = fits
-  passes = passes and (fits or reading[13] ~= '0')
-  answer[#answer + 1] = reading[7]
-  answer[#answer + 1] = reading[8]
-  answer[#answer + 1] = reading[6]
-  answer[#answer + 1] = reading[9]
-  answer[#answer + 1] = reading[10]
+  reading.fits = reading.burst_wait == 0 and reading.minute_wait == 0
+  passes = passes and (reading.fits or reading.mode ~= ENFORCED)
+  local last = #reply
+  reply[last + 1], reply[last + 2], reply[last + 3] = reading.used, reading.oldest, reading.level
+  reply[last + 4], reply[last + 5] = reading.burst_wait, reading.minute_wait
 end
 if not passes then leased = 0 end
-answer[2] = leased
+reply[2] = leased
 for _, reading in ipairs(readings) do
-  local spends = reading[3] > 0 or reading[12] > reading[6]
-  if spends and (reading[13] == '2' or (passes and reading[14])) then
+  local spends = reading.hits > 0 or reading.level_after > reading.level
+  if spends and (reading.mode == POST_CHARGE or (passes and reading.fits)) then
     charge(reading)
   end
 end
 for _, override in ipairs(overrides) do
   for _, number in ipairs(override) do
-    answer[#answer + 1] = number
+    reply[#reply + 1] = number
   end
 end
-return answer
+return reply

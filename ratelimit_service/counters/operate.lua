@@ -1,70 +1,49 @@
--- An operator's hand on one counter. The Python twin is MemoryCounters.operate.
+-- An operator's change of one counter. The Python twin is MemoryCounters.operate.
 --
--- KEYS: the bucket, the log and the override (see decide.lua). ARGV: the time (0: this server's clock), the verb, and
---   reset                                                      nothing is spent but leases; answers the units that were
---   grant    units                                             gives the newest units back; answers how many
---   override until, or 0 and a lifetime; burst refill rpm note answers until when; 0 if that is over
---   remove                                                     answers 1 if an override was in force
--- Overrides are kept with the caller's counters, so that they hold whoever else is away, and end by themselves.
+-- KEYS     the bucket, the log, the override (prelude.lua)
+-- ARGV[1]  the time (prelude.lua)
+-- ARGV[2]  the verb, and then what it needs:
+--   reset     nothing is spent but leases. The reply: how many hits were
+--   grant     ARGV[3] hits: gives the newest ones back. The reply: how many
+--   override  ARGV[3] until, or 0 and ARGV[4] a lifetime; ARGV[5] burst, ARGV[6] refill, ARGV[7] rpm, ARGV[8] a note.
+--             The reply: until when; 0 if that is over
+--   remove    The reply: 1 if an override was in force
+-- Overrides are kept with the caller's counters, so that they hold whichever part is away, and end by themselves.
 
-local call = redis.call
-local WINDOW, TOKEN = 60000000, 1000000000
 local bucket, log, override = KEYS[1], KEYS[2], KEYS[3]
-
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
-
-local function whole(number)
-  return string.format('%.0f', number)
-end
-
-local function state()
-  local held = call('GET', bucket)
-  local level, stamp, serial = string.match(held or '', '(%d+) (%d+) (%d+)')
-  return held, tonumber(level or 0), tonumber(stamp or 0), serial or '0'
-end
-
--- As in decide.lua: after a clock that went back, what lies in the future happened now.
-local function settle_clock(stamp)
-  if stamp > now then
-    for _, member in ipairs(call('ZRANGEBYSCORE', log, '(' .. whole(now), '+inf')) do
-      call('ZADD', log, 'XX', now, member)
-    end
-  end
-  return math.min(stamp, now)
-end
 
 local function live()
   return call('ZCOUNT', log, '(' .. whole(now - WINDOW), '+inf')
+end
+
+-- After a clock that went back, what lies in the future happened now.
+local function not_after_now(stamp)
+  if stamp > now then move_to_now(log) end
+  return math.min(stamp, now)
 end
 
 local verbs = {}
 
 function verbs.reset()
   local used = live()
-  local _, _, stamp, serial = state()
-  settle_clock(stamp)
+  local _, stamp, serial = read_state(call('GET', bucket))
+  not_after_now(stamp or 0)
   call('ZREMRANGEBYSCORE', log, '-inf', now)
   -- What is left are leases that may still be spent: without them, so much more than the limit would pass from now on.
   local leased = call('ZCARD', log)
   -- The bucket stays, with the time: a replica that comes back from an outage must not take the reset for a loss.
-  local lifetime = leased > 0 and math.max(61000, call('PTTL', bucket)) or 61000
-  local fresh = {whole(leased * TOKEN), whole(now), leased > 0 and serial or '0'}
-  call('SET', bucket, table.concat(fresh, ' '), 'PX', lifetime)
+  local kept = leased > 0 and math.max(61000, call('PTTL', bucket)) or 61000
+  call('SET', bucket, state_of(leased * TOKEN, now, leased > 0 and serial or 0), 'PX', kept)
   return used - leased
 end
 
 function verbs.grant()
-  local units = tonumber(ARGV[3])
-  local held, level, stamp, serial = state()
-  stamp = settle_clock(stamp)
-  local given = math.min(units, live())
-  if held then
-    level = math.max(0, level - units * TOKEN)
-    call('SET', bucket, whole(level) .. ' ' .. whole(stamp) .. ' ' .. serial, 'KEEPTTL')
+  local hits = tonumber(ARGV[3])
+  local level, stamp, serial = read_state(call('GET', bucket))
+  stamp = not_after_now(stamp or 0)
+  local given = math.min(hits, live())
+  if level then
+    call('SET', bucket, state_of(math.max(0, level - hits * TOKEN), stamp, serial), 'KEEPTTL')
   end
   if given > 0 then
     call('ZREMRANGEBYRANK', log, -given, -1)

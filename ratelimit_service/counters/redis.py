@@ -55,10 +55,11 @@ class Watcher(Protocol):
 
 
 class Script:
-    """A Lua file, called by its hash."""
+    """A Lua file behind the prelude that all of them share, as one text that is called by its hash."""
 
     def __init__(self, name: str) -> None:
-        self.source = (Path(__file__).parent / name).read_text("utf-8")
+        folder = Path(__file__).parent
+        self.source = (folder / "prelude.lua").read_text("utf-8") + (folder / name).read_text("utf-8")
         self.sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -80,7 +81,7 @@ class RedisCounters:
         self._timeout_seconds = timeout_seconds
         self._owns = owns
         self._decide = Script("decide.lua")
-        self._settle = Script("settle.lua")
+        self._settle = Script("reconcile.lua")
         self._operate = Script("operate.lua")
         self._link: Link | None = None
         self._reason = "not connected yet"
@@ -187,7 +188,7 @@ class RedisCounters:
         self._watcher.settled(told, len(waiting))
 
     async def _settle_one(self, link: Link, key: str, tally: Tally) -> None:
-        arguments = settle_arguments(key, tally, wall_clock_us())
+        arguments = reconcile_arguments(key, tally, wall_clock_us())
         tally.forget_own()
         await self._ask(link, self._settle, arguments)
 
@@ -372,8 +373,8 @@ def operate_arguments(
     return (3, *keys(tag, rule_name), override_key(tag, rule_name), now_us, verb, *values)
 
 
-def settle_arguments(key: str, tally: Tally, now_us: int) -> tuple[str | int, ...]:
-    """Keys and arguments of settle.lua. Entries of one second go together, at the latest time among them."""
+def reconcile_arguments(key: str, tally: Tally, now_us: int) -> tuple[str | int, ...]:
+    """Keys and arguments of reconcile.lua. Entries of one second go together, at the latest time among them."""
     slots: dict[int, tuple[int, int]] = {}
     for at_us, known, own in tally.entries():
         age = max(0, now_us - at_us) // SECOND_US * SECOND_US

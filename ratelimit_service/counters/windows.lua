@@ -1,25 +1,17 @@
 -- One request's spends, all or none. The Python twin is MemoryWindows; a differential test holds them together.
 --
--- KEYS: for each spend its counter. ARGV: the time in microseconds (0: this server's clock; only tests give another),
--- then for each spend the window, the slot (0: an exact log), the limit, the hits and 1 for a shadow.
--- Answer: the time, then for each spend used, when the oldest hits leave, and the wait, as before the spend.
+-- KEYS, for each spend: its counter.
+-- ARGV[1]  the time (prelude.lua)
+-- then for each spend:
+--   ARGV[at]      the window, in microseconds
+--   ARGV[at + 1]  the slot, in microseconds; 0 is an exact log
+--   ARGV[at + 2]  the limit
+--   ARGV[at + 3]  the hits
+--   ARGV[at + 4]  1 for a shadow
+-- The reply: the time; then for each spend, as before it: used, when the oldest hits leave, and the wait.
 --
 -- A log is a sorted set, scored with the moment at which hits leave, of "total:hits": the total counts on, so that what
 -- is used is a difference. A counter is a hash of the moment at which a slot leaves to its hits; there are at most 62.
--- All numbers are whole and below 2^53.
-
-local call = redis.call
-local NEVER = -1
-
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
-
-local function whole(number)
-  return string.format('%.0f', number)
-end
 
 local function total_and_hits(member)
   local total, hits = string.match(member, '^(%d+):(%d+)$')
@@ -101,16 +93,16 @@ local function charge(reading)
   call('PEXPIRE', key, whole(math.ceil((reading.window + reading.slot) / 1000) + 1000))
 end
 
-local readings, passes, answer = {}, true, {now}
+local readings, passes, reply = {}, true, {now}
 for nth = 1, #KEYS do
   local reading = read(nth)
   readings[nth] = reading
   passes = passes and (reading.wait == 0 or reading.shadow)
-  answer[#answer + 1] = reading.used
-  answer[#answer + 1] = reading.leaves
-  answer[#answer + 1] = reading.wait
+  reply[#reply + 1] = reading.used
+  reply[#reply + 1] = reading.leaves
+  reply[#reply + 1] = reading.wait
 end
 for _, reading in ipairs(readings) do
   if passes and reading.wait == 0 and reading.hits > 0 then charge(reading) end
 end
-return answer
+return reply
