@@ -12,9 +12,16 @@ from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.limits import Charge, Limit, Rule
+from tests.support.clock import MicrosecondClock
 from tests.support.ports import free_port
 from tests.support.valkey import ValkeyProcess, running_valkey
 from tests.support.waiting import until
+
+
+@pytest.fixture
+def clock() -> MicrosecondClock:
+    """The time of counters in this process."""
+    return MicrosecondClock()
 
 
 @pytest.fixture(scope="session")

@@ -14,3 +14,16 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class MicrosecondClock:
+    """Whole microseconds since 1970, as the store counts them, that pass only when a test says so."""
+
+    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1_000_000)
