@@ -10,6 +10,7 @@ import pytest
 
 from controlplane import protos
 from controlplane.translate import access_log, filters, listeners, local_replies
+from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
 from tests.support.configs import a_config, a_route, default_config, rich_config
 
 
@@ -38,16 +39,16 @@ def made_unless(found: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     return condition["input"]["typed_config"]["header_name"], condition["value_match"]["exact"], made
 
 
-def test_who_is_settled_needs_no_authz_and_who_is_covered_no_limiter() -> None:
-    """Both filters are made for every request but those of which the front door says so; no client can."""
+def test_a_known_caller_needs_no_authz_and_a_prepaid_request_no_limiter() -> None:
+    """Both filters are made for every request unless the request filter says otherwise in a header; no client can."""
     found = chain()
     conditions = [made_unless(found[name])[:2] for name in (filters.EXT_AUTHZ, filters.RATE_LIMIT)]
 
-    assert conditions == [("x-mgw-identity", "settled"), ("x-mgw-leased", "1")]
+    assert conditions == [("x-mgw-identity", "known"), ("x-mgw-prepaid", "1")]
     (remove, *_) = filters.early_mutations()
     pattern = remove.remove_on_match.key_matcher.safe_regex.regex
-    assert all(re.fullmatch(pattern, name) for name in filters.INTERNAL_HEADERS)
-    assert {name for name, _ in conditions} <= set(filters.INTERNAL_HEADERS)
+    assert all(re.fullmatch(pattern, name) for name in REMOVED_BEFORE_UPSTREAM)
+    assert {name for name, _ in conditions} <= set(REMOVED_BEFORE_UPSTREAM)
 
 
 def test_authz_fails_closed_and_the_limiter_open() -> None:
@@ -95,8 +96,8 @@ def test_body_limits(listener: dict[str, int], routes: list[int], largest: int, 
         ("x-user-id", True),
         ("x_user_id", True),
         ("x-user_tier", True),
-        ("x-mgw-refuse", True),
-        ("x_mgw_refuse", True),
+        ("x-mgw-bad-request", True),
+        ("x_mgw_bad_request", True),
         ("x-gateway-error", True),
         ("x-envoy-upstream-rq-timeout-ms", True),
         ("x-user-identity", False),

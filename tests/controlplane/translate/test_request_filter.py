@@ -1,4 +1,4 @@
-"""The front door in a real Envoy: one path for authorisation, matching and forwarding, and two valid ids."""
+"""The request filter in a real Envoy: one path for authorisation, matching and forwarding, and two valid ids."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_a_refusal_has_ids_and_cors_headers(ask: Ask) -> None:
         "X-User-ID",
         "x_user_id",
         "X-USER_TIER",
-        "x-mgw-refuse",
+        "x-mgw-bad-request",
         "X_MGW_Client_Request_Id",
         "x-gateway-error",
         "X-Envoy-Max-Retries",

@@ -109,9 +109,9 @@ def test_default_routes(method: str, path: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/api/v1/genres", "/nowhere"])
-def test_what_the_front_door_refuses_takes_no_other_route(path: str) -> None:
-    """The mark of the front door comes before everything else."""
-    assert first_match(routes_of(default_config()), "GET", path, x_mgw_refuse="path").name == BAD
+def test_a_rejected_path_takes_no_other_route(path: str) -> None:
+    """The request filter's mark comes before everything else."""
+    assert first_match(routes_of(default_config()), "GET", path, x_mgw_bad_request="path").name == BAD
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_what_authz_is_told(name: str, told: dict[str, str] | None) -> None:
 def test_every_operators_route_is_limited_alike() -> None:
     """One descriptor a request: route, tier, caller and address, each with a value whoever calls.
 
-    It is dropped where a lease covers the request, and says what became of the last one where there was one.
+    It is dropped if the request is prepaid, and reports what became of the last lease if there was one.
     """
     epoch = leases.epoch(rich_config())
     for name in ("books", "files", "generate"):
@@ -273,14 +273,14 @@ def test_every_operators_route_is_limited_alike() -> None:
                     "descriptor_key": "asked",
                     "descriptor_value": f"{epoch}/{name}",
                     "expect_match": False,
-                    "headers": [{"name": "x-mgw-leased", "present_match": True}],
+                    "headers": [{"name": "x-mgw-prepaid", "present_match": True}],
                 }
             },
             {"generic_key": {"descriptor_key": "route", "descriptor_value": name}},
             {"metadata": metadata_action("tier", "anonymous")},
             {"metadata": metadata_action("caller", "-")},
             {"remote_address": {}},
-            {"request_headers": {"header_name": "x-mgw-lease", "descriptor_key": "lease", "skip_if_absent": True}},
+            {"request_headers": {"header_name": "x-mgw-lease-report", "descriptor_key": "lease", "skip_if_absent": True}},
         ]
 
 
