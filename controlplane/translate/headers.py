@@ -159,7 +159,7 @@ class Key(StrEnum):
     """The rules that would have been exceeded if they were enforced. Set: ratelimit. Read: the access log."""
     LEASE = "lease"
     """A lease: `REPLICA SERIAL REQUESTS HITS MILLISECONDS`. Set: ratelimit. Read: leases.lua."""
-    OVER_LIMIT_MS = "refused"
+    OVER_LIMIT_MS = "over_limit_ms"
     """For how many milliseconds every such request would be over limit. Set: ratelimit. Read: leases.lua."""
 
 
