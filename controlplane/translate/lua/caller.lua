@@ -2,8 +2,8 @@
 -- send and no upstream gets: Envoy's filters read them for a fraction of what dynamic metadata costs.
 --
 -- Needs: names, config (in_quotas).
--- Gives: new(…), set_known(headers, caller), set_metadata(metadata, caller), charge_to(headers, metadata, caller), and
--- ANONYMOUS, the first part of `account` for an address.
+-- Gives: new(subject, tier, name, ends), set_known(headers, caller), set_metadata(metadata, caller),
+-- charge_to(headers, metadata, caller); and ANONYMOUS, what the account of an address begins with.
 
 local names, config = ...
 

@@ -8,7 +8,9 @@
 -- Until then, or for OVER_LIMIT_SECONDS if that is sooner, requests are decided here.
 --
 -- Needs: names, in_flight.
--- Gives: spend(…); and for responses: read_response(…), give_back(what), describe(…), describe_over_limit(…).
+-- Gives: spend(headers, metadata, limits, caller_account, now). It leaves one of three things in flight, which have their
+-- functions for the response: describe(headers, what, now) or give_back(what); describe_over_limit(headers, what);
+-- read_response(headers, metadata, asked).
 
 local names, in_flight = ...
 
@@ -32,7 +34,7 @@ local young, old, count = {}, {}, 0
 local function account_of(name)
   local account = young[name]
   if account ~= nil then return account end
-  account = old[name] or {grants = {}, left = 0, ends = 0, asked = 0, awaited = 0}
+  account = old[name] or {grants = {}, left = 0, ends = 0, asked = 0, awaited_since = 0}
   if count >= MAX_ACCOUNTS then young, old, count = {}, young, 0 end
   young[name], count = account, count + 1
   return account
@@ -65,9 +67,9 @@ local function ask(headers, metadata, account, now)
   local is_busy = now - account.asked < LEASE_SECONDS
   account.asked = now
   if not is_busy then return end
-  local wait = account.awaited - now
-  local is_wanted = wait <= 0 or wait > LEASE_SECONDS -- a clock that was set back makes nobody wait
-  if is_wanted then account.awaited = now + LEASE_SECONDS end
+  local waited = now - account.awaited_since
+  local is_wanted = waited >= LEASE_SECONDS or waited < 0 -- a clock that was set back makes nobody wait
+  if is_wanted then account.awaited_since = now end
   local report = WORKER .. (is_wanted and ".1" or ".0")
   for _, grant in ipairs(account.grants) do
     report = report .. ";" .. grant.replica .. "." .. grant.serial .. "." .. grant.spent
@@ -146,7 +148,7 @@ end
 
 -- The response to a request that asked may bring a lease, or say that the account is over its limit for a while.
 local function read_response(headers, metadata, asked)
-  if asked.is_wanted then asked.account.awaited = 0 end
+  if asked.is_wanted then asked.account.awaited_since = 0 end
   local said = metadata:get(RATE_LIMIT)
   if said == nil then return end
   if said[OVER_LIMIT_MS] ~= nil then return read_over_limit(headers, said, asked) end
