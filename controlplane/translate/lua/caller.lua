@@ -13,7 +13,8 @@ local KNOWN, AUTHZ = mark.KNOWN, names.namespace.AUTHZ
 local TIER_KEY, CALLER_KEY = key.TIER, key.CALLER
 local IN_QUOTAS = config.in_quotas
 
--- `name` is PROVIDER/SUBJECT, and the identity holds until `ends`. `account` names the caller's leases, `bucket` its quota.
+-- `name` is PROVIDER/SUBJECT, and the identity holds until `ends`. `account` names the caller's leases, `bucket` its
+-- quota.
 local function new(subject, tier, name, ends)
   return {
     subject = subject, tier = tier, name = name, ends = ends,

@@ -1,15 +1,15 @@
 -- Leases: requests that the rate-limit service has charged in advance. They are prepaid: they pass without asking it.
 --
--- A lease belongs to this worker, to one account (a caller and its tier, or an address), and to the limits that held. It
--- ends a moment after it was asked for. A request that no lease pays for asks the service, and reports what became of
--- the last lease, so that the service can size the next.
+-- A lease belongs to this worker, to one account (a caller and its tier, or an address), and to the limits that held.
+-- It ends a moment after it was asked for. A request that no lease pays for asks the service, and reports what became
+-- of the last lease, so that the service can size the next.
 --
 -- An account that is over its limit is kept in the same way: the service said how long a request would have to wait.
 -- Until then, or for OVER_LIMIT_SECONDS if that is sooner, requests are decided here.
 --
 -- Needs: names, in_flight.
--- Gives: spend(headers, metadata, limits, caller_account, now). It leaves one of three things in flight, which have their
--- functions for the response: describe(headers, what, now) or give_back(what); describe_over_limit(headers, what);
+-- Gives: spend(headers, metadata, limits, caller_account, now). It leaves one of three things in flight, each with its
+-- own functions for the response: describe(headers, what, now) or give_back(what); describe_over_limit(headers, what);
 -- read_response(headers, metadata, asked).
 
 local names, in_flight = ...
