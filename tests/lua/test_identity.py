@@ -226,7 +226,10 @@ def test_other_schemes(scheme: str) -> None:
 def test_another_filter_s_word_is_none() -> None:
     """Nothing is known of a token that no configured provider's key verified."""
     assert identified(verified_by="other") is None
-    assert WORKER.identify(WORKER.table({}), WORKER.metadata(), f"Bearer {encoded(HEADER)}.{encoded(CLAIMS)}.AA", NOW) is None
+    assert (
+        WORKER.identify(WORKER.table({}), WORKER.metadata(), f"Bearer {encoded(HEADER)}.{encoded(CLAIMS)}.AA", NOW)
+        is None
+    )
 
 
 def test_a_long_token() -> None:
@@ -235,7 +238,9 @@ def test_a_long_token() -> None:
     assert identified(CLAIMS | {"x": "y" * 6200}) is None
 
 
-@pytest.mark.parametrize("claims", ['{"sub":"u1","exp":1e99}', "{'sub':'u1'}", '{"sub":"u1","sub":"u2","exp":9999999999}', "x"])
+@pytest.mark.parametrize(
+    "claims", ['{"sub":"u1","exp":1e99}', "{'sub':'u1'}", '{"sub":"u1","sub":"u2","exp":9999999999}', "x"]
+)
 def test_text_that_is_not_plain(claims: str) -> None:
     """jwt_authn's reader takes such text, authz's may not."""
     assert identified(claims) is None
@@ -250,7 +255,11 @@ def test_base64url_that_is_not_canonical(signature: str) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(["sub", "exp", "nbf", "iat", "iss", "aud", "jti", "tier"]),
-        st.none() | st.booleans() | st.integers(-5, 2 * 10**9) | st.text(max_size=4) | st.lists(st.text(max_size=2), max_size=2),
+        st.none()
+        | st.booleans()
+        | st.integers(-5, 2 * 10**9)
+        | st.text(max_size=4)
+        | st.lists(st.text(max_size=2), max_size=2),
     )
 )
 def test_hostile_claims_break_nothing(claims: dict[str, Any]) -> None:

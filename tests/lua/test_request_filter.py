@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from controlplane.translate.lua_literal import Literal
 from tests.lua.support.envoy import Stream
 from tests.lua.support.worker import Worker
 from tests.lua.test_leases import TERMS
 from tests.support.paths import NORMALISED, REJECTED, UNCHANGED
 
-CONFIG = {
+CONFIG: dict[str, Literal] = {
     "api_key_header": "x-api-key",
     "verified_here": False,
     "in_quotas": False,
@@ -28,7 +29,9 @@ def a_worker(left_out: frozenset[str] = frozenset(), **changes: Any) -> Worker:
     return Worker("request_filter", CONFIG | changes, left_out)
 
 
-def asked(worker: Worker, headers: Mapping[str, str], settings: Mapping[str, str] | None = SETTINGS, **more: Any) -> Stream:
+def asked(
+    worker: Worker, headers: Mapping[str, str], settings: Mapping[str, str] | None = SETTINGS, **more: Any
+) -> Stream:
     """A request to `/a` unless the headers say otherwise."""
     return worker.request(worker.stream({":path": "/a", ":method": "GET"} | dict(headers), settings, **more))
 
@@ -198,7 +201,9 @@ class TestLimits:
         for now in (1000.0, 1000.01):
             found = asked(worker, {}, settings, now=now, address="[fd00::1]:5")
         worker.response(found, TERMS, ratelimit={"lease": "ab 1 4 1 100"})
-        same, other = (asked(worker, {}, settings, now=1000.02, address=each) for each in ("[fd00::1]:6", "[fd00::2]:5"))
+        same, other = (
+            asked(worker, {}, settings, now=1000.02, address=each) for each in ("[fd00::1]:6", "[fd00::2]:5")
+        )
 
         assert same.request.values.get("x-mgw-prepaid") == "1"
         assert "x-mgw-prepaid" not in other.request.values

@@ -26,7 +26,12 @@ def verified(settings: dict[str, str], in_quotas: bool = False, verified_by: str
 def test_what_is_told_of_a_verified_caller(in_quotas: bool) -> None:
     """The upstream, the limiter and the decision cache get the same as from authz, and authz is not asked."""
     found = verified({"auth": "required", "policy": "e1/r", "epoch": "e1"}, in_quotas)
-    headers: dict[str, Any] = {"authorization": TOKEN, "x-user-id": "u1", "x-user-tier": "pro", "x-mgw-identity": "known"}
+    headers: dict[str, Any] = {
+        "authorization": TOKEN,
+        "x-user-id": "u1",
+        "x-user-tier": "pro",
+        "x-mgw-identity": "known",
+    }
 
     assert found.request.values == headers | ({"x-mgw-caller": "pro idp/u1"} if in_quotas else {})
     assert found.dynamic[AUTHZ] == {

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from controlplane import protos
 from controlplane.config.model import GatewayConfig, Route
 from controlplane.translate import filters, leases
-from controlplane.translate.policies import ratelimit_policy
 from controlplane.translate.routes import route_configuration
 from tests.support.configs import a_config, a_route, a_service, default_config, rich_config
 
@@ -280,7 +279,13 @@ def test_every_operators_route_is_limited_alike() -> None:
             {"metadata": metadata_action("tier", "anonymous")},
             {"metadata": metadata_action("caller", "-")},
             {"remote_address": {}},
-            {"request_headers": {"header_name": "x-mgw-lease-report", "descriptor_key": "lease", "skip_if_absent": True}},
+            {
+                "request_headers": {
+                    "header_name": "x-mgw-lease-report",
+                    "descriptor_key": "lease",
+                    "skip_if_absent": True,
+                }
+            },
         ]
 
 
@@ -378,23 +383,3 @@ def test_any_origin_gets_no_credentials() -> None:
     assert anyone["allow_origin_string_match"] == [{"safe_regex": {"regex": ".*"}}]
     assert anyone["allow_credentials"] is False
     assert "allow_origin_string_match" not in cors_of(a_config())
-
-
-def test_a_route_without_leases_names_none() -> None:
-    """Where leases are turned off, or a route's cost comes with the answer, nobody is told under which to grant one."""
-    late = a_config(routes=[a_route(cost_from_response_header="x-cost")])
-    values = {"tiers": {"anonymous": {"rps": 1, "rpm": 10, "burst": 2}, "free": {"rps": 1, "rpm": 10, "burst": 2}}}
-    off = a_config(limits=values | {"leases": {"enabled": False}})
-
-    assert [leases.route_settings(config, config.routes[0], "e1") for config in (late, off)] == [{}, {}]
-    (limit,) = route_named(off, "all").route.rate_limits
-    assert limit.actions[0].header_value_match.descriptor_value == "yes"
-
-
-def test_changed_numbers_have_another_name() -> None:
-    """Any change of a limit, wherever it is; the number of replicas is none."""
-    before = rich_config()
-    tiers = {name: limit.model_copy(update={"rpm": limit.rpm + 1}) for name, limit in before.limits.tiers.items()}
-    after = before.model_copy(update={"limits": before.limits.model_copy(update={"tiers": tiers})})
-
-    assert leases.epoch(before) == ratelimit_policy(before, 3)["epoch"] != leases.epoch(after)

@@ -49,10 +49,10 @@ class StreamInfo:
     def __init__(self, metadata: Metadata, address: str) -> None:
         self._metadata, self._address = metadata, address
 
-    def dynamicMetadata(self) -> Metadata:  # noqa: N802 # Envoy's name
+    def dynamicMetadata(self) -> Metadata:  # Envoy's name
         return self._metadata
 
-    def downstreamRemoteAddress(self) -> str:  # noqa: N802 # Envoy's name
+    def downstreamRemoteAddress(self) -> str:  # Envoy's name
         return self._address
 
 
@@ -90,14 +90,14 @@ class Stream:
     def metadata(self) -> Metadata:
         return self._route
 
-    def streamInfo(self) -> StreamInfo:  # noqa: N802 # Envoy's name
+    def streamInfo(self) -> StreamInfo:  # Envoy's name
         return self._info
 
     def timestamp(self, resolution: int) -> str:
         assert resolution == MILLISECOND
         return str(round(self.now * 1000))
 
-    def clearRouteCache(self) -> None:  # noqa: N802 # Envoy's name
+    def clearRouteCache(self) -> None:  # Envoy's name
         self.route_cache_cleared = True
 
     def respond(self, headers: Any, body: str) -> None:

@@ -61,7 +61,9 @@ class Worker:
         self.envoy_on_request(stream)
         return stream
 
-    def response(self, stream: Stream, headers: Mapping[str, str] | None = None, **dynamic: Mapping[str, Any]) -> Stream:
+    def response(
+        self, stream: Stream, headers: Mapping[str, str] | None = None, **dynamic: Mapping[str, Any]
+    ) -> Stream:
         """Let the script see the response, after filters have set dynamic metadata."""
         self.envoy_on_response(stream.answered(headers or {}, **dynamic))
         return stream
