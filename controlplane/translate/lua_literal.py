@@ -6,8 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Set
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_KEYWORDS = """and break do else elseif end false for function goto if in local nil not or repeat return then true
-until while"""
+KEYWORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "and break do else elseif end false for function goto if in local"
+        " nil not or repeat return then true until while",
+    )
+)
 PLAIN = frozenset(range(0x20, 0x7F)) - set(b'"\\')
 """Bytes that stand for themselves in a Lua string."""
 
@@ -35,7 +40,7 @@ def quoted(text: str) -> str:
 
 
 def _key(name: str) -> str:
-    return name if _NAME.fullmatch(name) and name not in _KEYWORDS.split() else f"[{quoted(name)}]"
+    return name if _NAME.fullmatch(name) and name not in KEYWORDS else f"[{quoted(name)}]"
 
 
 def _table(entries: Iterable[str]) -> str:

@@ -223,13 +223,12 @@ def test_other_schemes(scheme: str) -> None:
     assert identified(scheme=scheme) is None
 
 
-def test_another_filter_s_word_is_none() -> None:
+def test_another_filters_word_is_none() -> None:
     """Nothing is known of a token that no configured provider's key verified."""
+    authorization = f"Bearer {encoded(HEADER)}.{encoded(CLAIMS)}.AAAA"
+
     assert identified(verified_by="other") is None
-    assert (
-        WORKER.identify(WORKER.table({}), WORKER.metadata(), f"Bearer {encoded(HEADER)}.{encoded(CLAIMS)}.AA", NOW)
-        is None
-    )
+    assert WORKER.identify(WORKER.table({}), WORKER.metadata(), authorization, NOW) is None
 
 
 def test_a_long_token() -> None:
@@ -239,7 +238,8 @@ def test_a_long_token() -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", ['{"sub":"u1","exp":1e99}', "{'sub':'u1'}", '{"sub":"u1","sub":"u2","exp":9999999999}', "x"]
+    "claims",
+    ['{"sub":"u1","exp":1e99}', "{'sub':'u1','exp':9999999999}", '{"sub":"u1","sub":"u2","exp":9999999999}', "x"],
 )
 def test_text_that_is_not_plain(claims: str) -> None:
     """jwt_authn's reader takes such text, authz's may not."""
@@ -252,16 +252,12 @@ def test_base64url_that_is_not_canonical(signature: str) -> None:
     assert identified(signature=signature) is None
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(["sub", "exp", "nbf", "iat", "iss", "aud", "jti", "tier"]),
-        st.none()
-        | st.booleans()
-        | st.integers(-5, 2 * 10**9)
-        | st.text(max_size=4)
-        | st.lists(st.text(max_size=2), max_size=2),
-    )
-)
+NAMES = st.sampled_from(["sub", "exp", "nbf", "iat", "iss", "aud", "jti", "tier"])
+TEXTS = st.text(max_size=4)
+VALUES = st.none() | st.booleans() | st.integers(-5, 2 * 10**9) | TEXTS | st.lists(TEXTS, max_size=2)
+
+
+@given(st.dictionaries(NAMES, VALUES))
 def test_hostile_claims_break_nothing(claims: dict[str, Any]) -> None:
     """Whoever is found has a subject, a tier that has limits, and time left."""
     found = identified(claims)

@@ -255,7 +255,7 @@ def test_an_account_that_is_over_its_limit(leases: Leases) -> None:
 
 @pytest.mark.parametrize(("ms", "held"), [(2500, 0.1), (40, 0.04)])
 def test_how_long_an_account_is_over_its_limit(leases: Leases, ms: int, held: float) -> None:
-    """As long as the service said, and a tenth of a second at most: an operator's reset takes no longer to be noticed."""
+    """As long as the service said, and 0.1 s at most: an operator's reset takes no longer to be noticed."""
     leases.respond(leases.busy(), OVER, over_limit_ms=ms, rule="burst")
 
     leases.now += held - 0.001

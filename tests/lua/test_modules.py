@@ -11,7 +11,7 @@ from importlib import resources
 import pytest
 from lupa.luajit21 import LuaRuntime
 
-from controlplane.translate import headers, lua_filter
+from controlplane.translate import headers, lua_filter, lua_literal
 from tests.support.configs import ROOT
 
 FOLDER = resources.files("controlplane.translate").joinpath("lua")
@@ -22,32 +22,6 @@ GLOBALS = {
     "EnvoyTimestampResolution",
 }
 """What a script may use beside its arguments."""
-KEYWORDS = set(
-    [
-        "and",
-        "break",
-        "do",
-        "else",
-        "elseif",
-        "end",
-        "false",
-        "for",
-        "function",
-        "goto",
-        "if",
-        "in",
-        "local",
-        "nil",
-        "not",
-        "or",
-        "repeat",
-        "return",
-        "then",
-        "true",
-        "until",
-        "while",
-    ]
-)
 IGNORED = re.compile(r"""--[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""")
 TOKEN = re.compile(r"[A-Za-z_]\w*|[{}()]|[.:]+|==|\S")
 DECLARED = re.compile(
@@ -71,7 +45,12 @@ def names(module: str) -> Counter[str]:
         elif token in "})":
             brackets.pop()
         is_entry = brackets[-1:] == ["{"] and before in ("{", ",") and after == "="
-        if re.match(r"[A-Za-z_]", token) and token not in KEYWORDS and before not in (".", ":") and not is_entry:
+        if (
+            re.match(r"[A-Za-z_]", token)
+            and token not in lua_literal.KEYWORDS
+            and before not in (".", ":")
+            and not is_entry
+        ):
             found[token] += 1
     return found
 

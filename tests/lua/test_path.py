@@ -13,7 +13,7 @@ from tests.lua.support.worker import Worker
 from tests.support.paths import NORMALISED, REJECTED, UNCHANGED
 
 PATH = Worker("path")
-HARMLESS = re.compile(rb"(?s)[^/\\\0]*")
+HARMLESS = re.compile(rb"(?!\.\.?(;|\Z))[^/\\\0]*")
 
 
 def clean(path: str) -> str | None:
@@ -43,13 +43,13 @@ def test_what_hides_something_is_rejected(path: str) -> None:
     assert clean(without_query(path)) is None
 
 
-PIECES = st.sampled_from(
-    ["/", "//", ".", "..", "%2e", "%2E", "%252e", "%2f", "%25", "%32", "%5c", "%00", "%", "%4", "%41", "%7e", "%C3%A9"]
-    + [";", "..;", "a", "B", "~", "\\", "\0", "\xe9", " ", "2", "e", "5c", "2f", "00"]
+ENCODED = ("%2e", "%2E", "%252e", "%2f", "%25", "%32", "%5c", "%00", "%", "%4", "%41", "%7e", "%C3%A9")
+PLAIN = ("/", "//", ".", "..", ";", "..;", "a", "B", "~", "\\", "\xe9", " ", "2", "e", "5c", "2f", "00")
+TEXTS = st.lists(st.sampled_from(ENCODED + PLAIN), max_size=12).map("".join) | st.text(
+    st.characters(min_codepoint=1, max_codepoint=255), max_size=20
 )
-PATHS = st.lists(PIECES, max_size=12).map(lambda pieces: "/" + "".join(pieces)) | st.text(
-    st.characters(max_codepoint=255), max_size=20
-).map(lambda text: f"/{text}")
+PATHS = TEXTS.map(lambda text: f"/{text}")
+"""Envoy itself rejects a plain NUL."""
 
 
 @given(PATHS)
@@ -63,7 +63,7 @@ def test_a_normal_form_is_normal(path: str) -> None:
 
 @given(PATHS)
 def test_nothing_is_hidden_in_a_normal_form(path: str) -> None:
-    """However often an upstream decodes it, no segment becomes a dot segment or two, and none has a NUL or backslash."""
+    """However often an upstream decodes a segment, it is no dot segment, and holds no slash, backslash or NUL."""
     once = clean(path)
 
     if once is None:
@@ -71,11 +71,10 @@ def test_nothing_is_hidden_in_a_normal_form(path: str) -> None:
     assert once.startswith("/")
     assert "//" not in once
     for segment in once.encode("latin-1").split(b"/"):
+        decoded = segment
         for _ in range(4):
-            assert segment not in (b".", b"..")
-            assert not segment.startswith((b"..;", b".;"))
-            assert HARMLESS.fullmatch(segment) or b"\0" in path.encode("latin-1")
-            segment = unquote_to_bytes(segment)
+            assert HARMLESS.fullmatch(decoded)
+            decoded = unquote_to_bytes(decoded)
 
 
 def normal_form(path: str) -> str | None:

@@ -209,7 +209,7 @@ class TestLimits:
         assert "x-mgw-prepaid" not in other.request.values
 
     def test_quotas(self) -> None:
-        """Envoy's own filter reads the caller, and the route's counter if it has one, from headers; nothing is leased."""
+        """Envoy's own filter reads the caller, and the route's counter if there is one, from headers."""
         worker = introduced(a_worker(frozenset({"leases"}), in_quotas=True))
         found = asked(worker, TOKEN, SETTINGS | {"counter": "r"})
 

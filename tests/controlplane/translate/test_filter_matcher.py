@@ -22,7 +22,8 @@ def made(action: dict[str, Any]) -> Any:
 
 def answer(message: Any, header: str | None) -> Any:
     """What Envoy makes for a request with this value of the header (xds.type.matcher.v3.Matcher.MatcherList)."""
-    matcher = protos.message_to_dict(message)["xds_matcher"]
+    found: dict[str, Any] = protos.message_to_dict(message)
+    matcher = found["xds_matcher"]
     for each in matcher["matcher_list"]["matchers"]:
         if header is not None and each["predicate"]["single_predicate"]["value_match"]["exact"] == header:
             return made(each["on_match"]["action"])
@@ -49,7 +50,7 @@ def test_one_of_several() -> None:
 
 def test_which_header_is_read() -> None:
     """The one that is named, by the composite filter's matcher."""
-    message = protos.message_to_dict(filter_matcher.unless("x-a", "known", "cors", CORS))
+    message: dict[str, Any] = protos.message_to_dict(filter_matcher.unless("x-a", "known", "cors", CORS))
     (matcher,) = message["xds_matcher"]["matcher_list"]["matchers"]
 
     assert matcher["predicate"]["single_predicate"]["input"]["typed_config"]["header_name"] == "x-a"

@@ -123,10 +123,15 @@ def test_whose_token_it_is_must_be_beyond_doubt(first: str | None, second: str |
     assert verified(the_config(*named)) == found
 
 
+def known(config: GatewayConfig) -> Any:
+    """The providers that identity.lua knows."""
+    return jwt_authn.constants(config, NO_KEYS)["providers"]
+
+
 def test_what_the_script_knows_of_a_provider() -> None:
     """Only of those that Envoy verifies."""
     config = the_config(PUBLIC | {"issuer": "https://a", "audiences": ["x", "y"], "leeway_seconds": 3}, REMOTE)
-    (provider,) = jwt_authn.constants(config, NO_KEYS)["providers"]  # type: ignore[misc] # a tuple by its key
+    (provider,) = known(config)
 
     assert provider == {
         "name": "public",
@@ -144,7 +149,7 @@ def test_what_the_script_knows_of_a_provider() -> None:
 def test_of_many_keys_a_token_must_name_one(keys: int, needed: bool) -> None:
     """authz tries four; Envoy would try them all."""
     many = {"keys": [ED25519 | {"kid": f"k{number}"} for number in range(keys)]}
-    (provider,) = jwt_authn.constants(the_config(PUBLIC | {"jwks": many}), NO_KEYS)["providers"]  # type: ignore[misc]
+    (provider,) = known(the_config(PUBLIC | {"jwks": many}))
 
     assert ("needs_kid" in provider) is needed
 

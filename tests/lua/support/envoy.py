@@ -78,7 +78,7 @@ class Stream:
         self._info = StreamInfo(Metadata(self.dynamic, table), address)
 
     def answered(self, headers: Mapping[str, str], **dynamic: Mapping[str, Any]) -> Stream:
-        """The response has come, and filters have left dynamic metadata of these names, without `envoy.filters.http.`."""
+        """The response has come, and these filters (without `envoy.filters.http.`) have left metadata."""
         self.response = Headers(headers)
         for name, values in dynamic.items():
             self.dynamic.setdefault(f"envoy.filters.http.{name}", {}).update(values)

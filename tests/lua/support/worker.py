@@ -62,10 +62,10 @@ class Worker:
         return stream
 
     def response(
-        self, stream: Stream, headers: Mapping[str, str] | None = None, **dynamic: Mapping[str, Any]
+        self, stream: Stream, headers: Mapping[str, str] | None = None, **filters: Mapping[str, Any]
     ) -> Stream:
         """Let the script see the response, after filters have set dynamic metadata."""
-        self.envoy_on_response(stream.answered(headers or {}, **dynamic))
+        self.envoy_on_response(stream.answered(headers or {}, **filters))
         return stream
 
 
