@@ -74,8 +74,8 @@ class RateLimitServer:
         if decision.shadows:
             response.dynamic_metadata["shadow"] = ",".join(map(rule_name, decision.shadows))
         if not decision.verdict.allowed and decision.mode == EXACT and may_lease(questions, plan):
-            # Until then every such request is refused.
-            response.dynamic_metadata["refused"] = (decision.verdict.reset_us - decision.verdict.now_us) // 1000
+            # For so long every such request is over limit.
+            response.dynamic_metadata["over_limit_ms"] = (decision.verdict.reset_us - decision.verdict.now_us) // 1000
         if decision.lease is not None:
             response.dynamic_metadata["lease"] = str(decision.lease)
         return response

@@ -36,6 +36,7 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
         "Go, and grpcurl (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)",
         lambda: bool(go_tool("grpcurl")),
     ),
+    "luacheck": ("luacheck on PATH (Debian: lua-check)", lambda: shutil.which("luacheck") is not None),
     "node": ("Node.js with npm", lambda: bool(shutil.which("node") and shutil.which("npm"))),
     "h2spec": (f"h2spec (go install {H2SPEC})", lambda: go_tool("h2spec") is not None),
 }

@@ -1,7 +1,7 @@
 """The access log: one JSON line a request on standard output.
 
 A field read from dynamic metadata costs Envoy ten times one read from a header, found or not, and a line has many.
-So the usual request has a logger of its own, which reads headers alone; whatever has more to tell takes the full one.
+So the usual request has a logger of its own, which reads headers alone. A request with more to tell gets the full one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from controlplane import protos
 from controlplane.config.model import RequestLines
+from controlplane.translate.headers import Header as Name
+from controlplane.translate.headers import Key, Namespace, ResponseHeader
 from controlplane.translate.local_replies import compare_status
 
 Comparison = protos.accesslog.ComparisonFilter
@@ -25,13 +27,13 @@ def _first_of(*operators: tuple[str, str]) -> str:
 
 
 def _sent_or_answered(header: str) -> str:
-    """The request's header; where it was too malformed to have one, its answer's."""
+    """The request's header; the response's if the request was too malformed to have one."""
     return _first_of(("REQ", header), ("RESP", header))
 
 
 def _of_verified(header: str) -> str:
-    """The header of a verified caller. It is ours on a request that was routed: one too malformed for that, whose
-    reserved headers may still be the client's own, has no route."""
+    """The header of a verified caller, read only if the request was routed: then the header is ours. A request too
+    malformed to be routed may still have the client's own reserved headers."""
     return f"%CEL(has(xds.route_name) && '{header}' in request.headers ? request.headers['{header}'] : 'anonymous')%"
 
 
@@ -39,19 +41,19 @@ FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": _sent_or_answered("X-REQUEST-ID"),
     "correlation_id": _sent_or_answered("X-CORRELATION-ID"),
-    "user_id": _of_verified("x-user-id"),
-    "tier": _of_verified("x-user-tier"),
+    "user_id": _of_verified(Name.USER_ID),
+    "tier": _of_verified(Name.USER_TIER),
     "method": "%REQ(:METHOD)%",
-    "path": _first_of(("DYNAMIC_METADATA", "mgw:path"), ("PATH", "NQ:PATH")),
-    "query": "%DYNAMIC_METADATA(mgw:query)%",
+    "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("PATH", "NQ:PATH")),
+    "query": f"%DYNAMIC_METADATA({Namespace.GATEWAY}:{Key.QUERY})%",
     "status": "%RESPONSE_CODE%",
     "duration_ms": "%DURATION%",
     "route": "%ROUTE_NAME%",
-    "service": "%METADATA(ROUTE:mgw:service)%",
-    "error": "%RESP(X-GATEWAY-ERROR)%",
+    "service": f"%METADATA(ROUTE:{Namespace.GATEWAY}:{Key.SERVICE})%",
+    "error": f"%RESP({ResponseHeader.ERROR.upper()})%",
     "ai_agent": True,
-    "rule": "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:rule)%",
-    "shadow": "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:shadow)%",
+    "rule": f"%DYNAMIC_METADATA({Namespace.RATE_LIMIT}:{Key.RULE})%",
+    "shadow": f"%DYNAMIC_METADATA({Namespace.RATE_LIMIT}:{Key.SHADOW})%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",
@@ -61,8 +63,9 @@ FIELDS: dict[str, object] = {
 }
 """Null fields are left out; numbers and booleans keep their type."""
 
-LISTENER_METADATA = {"anonymous": "anonymous"}
-"""Text that a format falls back on: it cannot hold any by itself."""
+LISTENER_METADATA: dict[str, str] = {Key.ANONYMOUS: "anonymous"}
+"""Text for a format to fall back on: a format cannot hold text itself."""
+_ANONYMOUS = ("METADATA", f"LISTENER:{Namespace.GATEWAY}:{Key.ANONYMOUS}")
 
 _ONLY_TOLD_IN_FULL = ("query", "ai_agent", "error", "rule", "shadow")
 _OF_PEOPLE = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
@@ -78,20 +81,20 @@ USUAL_FIELDS: dict[str, object] = {
     **{name: value for name, value in FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},
     "request_id": "%REQ(X-REQUEST-ID)%",
     "correlation_id": "%REQ(X-CORRELATION-ID)%",
-    # Ours by now: a request that got an answer below 400 has passed the front door.
-    "user_id": _first_of(("REQ", "X-USER-ID"), ("METADATA", "LISTENER:mgw:anonymous")),
-    "tier": _first_of(("REQ", "X-USER-TIER"), ("METADATA", "LISTENER:mgw:anonymous")),
+    # Ours by now: a request with a status below 400 has passed the request filter.
+    "user_id": _first_of(("REQ", "X-USER-ID"), _ANONYMOUS),
+    "tier": _first_of(("REQ", "X-USER-TIER"), _ANONYMOUS),
     "path": "%PATH(NQ:PATH)%",
     "service": "%UPSTREAM_CLUSTER_RAW%",
 }
-"""The same for a request that was served by a service and has no query."""
+"""The fields of a request that a service served and that has no query."""
 
 
 def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> list[protos.accesslog.AccessLog]:
-    """One logger a level, and one more where an agent asks: a format cannot branch, but a logger has a filter.
+    """One logger a level, and one more for agents' requests: a format cannot branch, but a logger has a filter.
 
-    Every request meets every filter, so each asks first what is cheap and mostly false. Whether a shadow rule would
-    have refused is dear to ask, and left out where there can be none. What nobody wants to read has no logger.
+    Every request meets every filter, so each first checks what is cheap and mostly false. Whether a shadow rule was
+    exceeded is expensive to check, and not checked if there can be none. With `failed`, served requests have no logger.
     """
     failed = [
         *_both_kinds("WARN", [compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
@@ -132,10 +135,10 @@ def _is_not(header: protos.route_components.HeaderMatcher) -> Filter:
 
 
 def _shadow(is_there: bool) -> Filter:
-    """Whether a shadow rule would have refused."""
+    """Whether a shadow rule was exceeded."""
     matcher = protos.metadata_matcher.MetadataMatcher(
-        filter="envoy.filters.http.ratelimit",
-        path=[protos.metadata_matcher.MetadataMatcher.PathSegment(key="shadow")],
+        filter=Namespace.RATE_LIMIT,
+        path=[protos.metadata_matcher.MetadataMatcher.PathSegment(key=Key.SHADOW)],
         # A log's filter does not look at the matcher's own `invert`.
         value=protos.value_matcher.ValueMatcher(present_match=is_there),
     )
@@ -151,7 +154,7 @@ def _any_of(filters: list[Filter]) -> Filter:
 
 
 def _logger(level: str, fields: dict[str, object], conditions: list[Filter]) -> protos.accesslog.AccessLog:
-    """What writes a line where all of these hold. There are two or more: Envoy takes no fewer."""
+    """Writes a line if all conditions hold. Envoy takes two or more of them."""
     log = protos.stream_logger.StdoutAccessLog(
         log_format=protos.substitution.SubstitutionFormatString(
             json_format=protos.struct({"level": level, **fields}), omit_empty_values=True

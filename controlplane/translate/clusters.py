@@ -13,7 +13,7 @@ from controlplane.translate import endpoints, health_checks, retries
 Cluster = protos.cluster.Cluster
 
 UNBOUNDED = 1_000_000
-"""For caps that must never be the reason of a refusal; Envoy's own default is 1,024."""
+"""For caps that must never reject anything. Envoy's own default is 1,024."""
 
 DETECTION_INTERVAL_SECONDS = 0.5
 """How often Envoy looks at error rates and lets an ejected host back."""

@@ -1,4 +1,4 @@
-"""The decision cache inside Envoy: the script's constants, and what it is told of each route."""
+"""The decision cache inside Envoy: how much the script keeps, and what it is told of each route."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import json
 from collections.abc import Mapping
 
 from controlplane.config.model import GatewayConfig
+from controlplane.translate.headers import Setting
 from controlplane.translate.policies import authz_policy
 
 
-def constants(config: GatewayConfig) -> str:
+def constants(config: GatewayConfig) -> dict[str, float | int]:
     """How long and how much decision_cache.lua keeps."""
     settings = config.auth.decision_cache
-    return f"local CACHE_SECONDS, CACHE_ENTRIES = {settings.seconds:g}, {settings.max_entries}\n"
+    return {"cache_seconds": settings.seconds, "cache_entries": settings.max_entries}
 
 
 def epoch(config: GatewayConfig) -> str:
-    """Names the policy that authz enforces; its answers carry it."""
+    """Names the policy that authz enforces. authz sends it with every decision."""
     return str(authz_policy(config)["epoch"])
 
 
 def route_settings(config: GatewayConfig, context: Mapping[str, str], of_policy: str) -> dict[str, str]:
-    """What the script needs of a route: routes that ask the same of a caller share their entries."""
+    """What the script is told of a route. Routes that ask the same of a caller share their entries."""
     if not config.auth.decision_cache.enabled:
         return {}
     asked = {key: value for key, value in context.items() if key != "route"}
     conditions = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    return {"policy": f"{of_policy}/{conditions}", "epoch": of_policy}
+    return {Setting.POLICY: f"{of_policy}/{conditions}", Setting.EPOCH: of_policy}

@@ -1,9 +1,9 @@
-"""Filters that most requests do without: Envoy makes one only for a request of which a header says so.
+"""Filters that most requests do without: Envoy makes one only if a request header says so.
 
-A filter that looks at a request and lets it pass is not free: ext_authz and ratelimit make a gRPC client each for every
-request. The composite filter makes its filter when the matcher around it says so, for a third of that.
+A filter that looks at a request and lets it pass is not free: ext_authz and ratelimit each make a gRPC client for every
+request. The composite filter makes its filter only if the matcher around it says so, for a third of that cost.
 
-What is made goes by the condition's name: settings of a route, and dynamic metadata, are the same as without it.
+Settings of a route and dynamic metadata belong to the name of the composite filter. So it has its filter's name.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ExecuteFilterAction = protos.composite_filter.ExecuteFilterAction
 
 
 def unless(header: str, value: str, name: str, message: Message) -> Message:
-    """The filter, for every request but those whose header has this value. What fails to say so meets it."""
+    """The filter, for every request but those whose header has this value; so also if the header is missing."""
     return switch(header, {value: skip()}, made(name, message))
 
 
 def switch(header: str, cases: Mapping[str, Action], otherwise: Action) -> Message:
-    """The action of the header's value."""
+    """The action for the header's value."""
     matchers = [
         Matcher.MatcherList.FieldMatcher(
             predicate=says(header, StringMatcher(exact=value)), on_match=Matcher.OnMatch(action=action)
@@ -62,6 +62,6 @@ def made_in_turn(filters: Sequence[tuple[str, Message]]) -> protos.xds_extension
 def says(
     header: str, match: protos.xds_string_matcher.StringMatcher
 ) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
-    """Whether a request's header is there and like this."""
+    """Whether the request has the header, with such a value."""
     seen = protos.xds_named(header, protos.http_inputs.HttpRequestHeaderMatchInput(header_name=header))
     return Predicate(single_predicate=Predicate.SinglePredicate(input=seen, value_match=match))

@@ -11,6 +11,7 @@ from controlplane import protos
 from controlplane.config.model import Auth, Cors, GatewayConfig, SecurityHeaders
 from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 from controlplane.translate import filter_matcher, jwt_authn, leases, local_rate_limit, lua_filter, rate_limit_quota
+from controlplane.translate.headers import Header, Key, Mark, Namespace
 from controlplane.translate.jwt_authn import EnvoyKeys
 
 HttpFilter = protos.hcm.HttpFilter
@@ -18,63 +19,52 @@ HeaderMutation = protos.mutation_rules.HeaderMutation
 HeaderValueOption = protos.base.HeaderValueOption
 Actions = protos.route_components.RateLimit.Action
 
-FRONT = "envoy.filters.http.lua"
+REQUEST_FILTER: str = Namespace.SCRIPT
 VERIFIER = "mgw.verifier"
 HEADERS = "envoy.filters.http.header_mutation"
 CORS = "envoy.filters.http.cors"
-REFUSALS = "envoy.filters.http.fault"
-EXT_AUTHZ = "envoy.filters.http.ext_authz"
+FAULT = "envoy.filters.http.fault"
+EXT_AUTHZ: str = Namespace.AUTHZ
 BODY_LIMIT = "envoy.filters.http.body_size_limit"
 BUFFER = "envoy.filters.http.buffer"
-RATE_LIMIT = "envoy.filters.http.ratelimit"
+RATE_LIMIT: str = Namespace.RATE_LIMIT
 ROUTER = "envoy.filters.http.router"
 
 DOMAIN = "mgw"
 AUTHZ_TIMEOUT_SECONDS = 0.2
-"""With the connect time-out this keeps the refusal of a dead authz service under 250 ms."""
+"""With the connect timeout this keeps the 503 for a dead authz service under 250 ms."""
 RATELIMIT_TIMEOUT_SECONDS = 0.1
-
-IDENTITY, SETTLED, UNVERIFIED = "x-mgw-identity", "settled", "unverified"
-"""The front door's word on the caller: authz is not asked; or there is a token that Envoy may be able to verify."""
-INTERNAL_HEADERS = (
-    IDENTITY,
-    rate_limit_quota.CALLER,
-    rate_limit_quota.COUNTER,
-    leases.LEASED,
-    leases.REPORT,
-    leases.REFUSED,
-)
-"""Request headers for the chain alone, which go before the upstream. `early_mutations` takes a client's own away."""
 
 EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
 
 RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
-"""Names whose value is ours. Upstreams often read `_` as `-`, so both spellings go."""
+"""Request headers whose value is ours. Upstreams often read `_` as `-`, so both spellings are removed."""
 
 HOP_BY_HOP = ("te", "trailer", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization")
-"""RFC 9110, section 7.6.1, and RFC 2616, section 13.5.1: what Envoy would pass on of them. It sees to Connection."""
+"""The hop-by-hop headers (RFC 9110, section 7.6.1; RFC 2616, section 13.5.1) that Envoy would forward."""
 
 
 def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.HttpFilter]:
-    """The chain. A request goes down this list, its answer comes back up it."""
+    """The chain. A request goes down this list, its response comes back up."""
     default = config.listener.max_request_bytes
     largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
     return [
-        # Gives every request one path and valid ids, so that all below speak of the same request.
-        http_filter(FRONT, _script(lua_filter.front_door(config))),
-        # On the way back up this is the last but one, so the ids are on every answer, our own refusals included.
+        # Gives every request one path and valid ids, so that all filters below see the same request.
+        http_filter(REQUEST_FILTER, _script(lua_filter.request_filter(config))),
+        # On the way back up this is the last but one, so the ids are on every response, our own errors included.
         http_filter(HEADERS, _headers(config.security_headers)),
-        # Before authz: a preflight carries no token. Before all that refuses: a refusal needs CORS headers to be read.
+        # Before authz: a preflight carries no token. Before all that rejects: a browser reads no error without CORS
+        # headers.
         http_filter(CORS, protos.cors_filter.Cors()),
-        # After CORS, so that a browser can read the refusal.
-        *([http_filter(REFUSALS, leases.refuse())] if leases.are_used(config) else []),
-        # Refuses a body that is too large: by its Content-Length at once, else at the byte that exceeds the limit. It
-        # knows no routes, so it has the largest limit of all, and the buffer the route's own.
+        # After CORS, so that a browser can read the 429.
+        *([http_filter(FAULT, leases.reject_over_limit())] if leases.are_used(config) else []),
+        # Rejects a body that is too large: by its Content-Length at once, else at the byte that exceeds the limit. It
+        # knows no routes, so it has the largest limit of all routes. The buffer has the route's own.
         http_filter(BODY_LIMIT, protos.body_size_limit.BodySizeLimit(max_request_bytes=protos.uint64(largest))),
-        # Holds the body until it is whole, so that a refused one costs nothing and no upstream sees half of it. Before
-        # authz: behind a filter that waits for an answer it would be handed the whole body unchecked.
+        # Holds the body until it is complete, so that a rejected one costs nothing and no upstream sees half of it.
+        # Before authz: behind a filter that waits for a response it would get the whole body unchecked.
         http_filter(BUFFER, protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(default))),
-        # Before the limiter: who it is decides what the limit is.
+        # Before the limiter: the limit depends on the caller.
         http_filter(EXT_AUTHZ, _identity(config, keys)),
         # After authz, whose metadata says whom to charge.
         *_limiter(config),
@@ -83,42 +73,45 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
 
 
 def _identity(config: GatewayConfig, keys: EnvoyKeys) -> Message:
-    """Whoever finds out who calls: nobody where the front door knows; else authz, and before it Envoy's own verifier
-    where it may have the key. That one only ever says yes, so nobody is refused but by authz."""
+    """Who finds out who calls. Nobody if the request filter knows the caller; else authz, and before it Envoy's own
+    verifier if it may have the key. The verifier only ever allows, so every denial is authz's."""
     authz = _ext_authz(config.auth)
-    unless_settled = filter_matcher.unless(IDENTITY, SETTLED, EXT_AUTHZ, authz)
+    unless_known = filter_matcher.unless(Header.IDENTITY, Mark.KNOWN, EXT_AUTHZ, authz)
     verifier = jwt_authn.jwt_authn(config, keys) if jwt_authn.is_used(config) else None
     if verifier is None:
-        return unless_settled
+        return unless_known
     in_turn = [
         (jwt_authn.JWT_AUTHN, verifier),
         (VERIFIER, _script(lua_filter.verifier(config, keys))),
-        (EXT_AUTHZ, unless_settled),
+        (EXT_AUTHZ, unless_known),
     ]
-    cases = {SETTLED: filter_matcher.skip(), UNVERIFIED: filter_matcher.made_in_turn(in_turn)}
-    return filter_matcher.switch(IDENTITY, cases, filter_matcher.made(EXT_AUTHZ, authz))
+    cases: dict[str, filter_matcher.Action] = {
+        Mark.KNOWN: filter_matcher.skip(),
+        Mark.UNVERIFIED: filter_matcher.made_in_turn(in_turn),
+    }
+    return filter_matcher.switch(Header.IDENTITY, cases, filter_matcher.made(EXT_AUTHZ, authz))
 
 
 def _limiter(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
-    """Whoever enforces the limits, and the ceiling."""
-    over = http_filter(local_rate_limit.LOCAL_RATE_LIMIT, local_rate_limit.idle())
+    """Who enforces the limits, and the local fallback limit."""
+    fallback = http_filter(local_rate_limit.LOCAL_RATE_LIMIT, local_rate_limit.idle())
     if not rate_limit_quota.is_used(config):
-        # The ceiling comes after the service, for what it did not answer.
-        unless_covered = filter_matcher.unless(leases.LEASED, leases.COVERED, RATE_LIMIT, _rate_limit())
-        return [http_filter(RATE_LIMIT, unless_covered), over]
-    # The ceiling comes before the quotas: what it refuses is not taken from them.
-    return [over, http_filter(rate_limit_quota.RATE_LIMIT_QUOTA, rate_limit_quota.rate_limit_quota(config))]
+        # After the service: it applies to what the service did not decide.
+        unless_prepaid = filter_matcher.unless(Header.PREPAID, Mark.PREPAID, RATE_LIMIT, _rate_limit())
+        return [http_filter(RATE_LIMIT, unless_prepaid), fallback]
+    # Before the quotas: what it rejects is not taken from them.
+    return [fallback, http_filter(rate_limit_quota.RATE_LIMIT_QUOTA, rate_limit_quota.rate_limit_quota(config))]
 
 
 def http_filter(name: str, message: Message) -> protos.hcm.HttpFilter:
-    """A filter under the name that its per-route settings and metadata use."""
+    """A filter under the name that its settings of a route and its metadata use."""
     return HttpFilter(name=name, typed_config=protos.any_of(message))
 
 
 def _script(source: str) -> Message:
     return protos.lua_filter.Lua(
         default_source_code=protos.base.DataSource(inline_string=source),
-        # A script says itself when the path changed; matching every request twice would cost for nothing.
+        # A script clears it itself if it changed the path. Matching every request twice would be wasted.
         clear_route_cache=protos.boolean(False),
     )
 
@@ -131,42 +124,42 @@ def _set(name: str, value: str, *, only_if_absent: bool = False) -> HeaderMutati
 
 
 def early_mutations() -> list[HeaderMutation]:
-    """What happens to a request's headers before routing: reserved names go, a client's request id steps aside.
+    """What happens to a request's headers before routing: reserved names go, a client's request id is kept aside.
 
-    Envoy makes an id of its own for every request; the front door puts the client's back if it is a valid one.
+    Envoy makes an id of its own for every request. The request filter puts the client's back if it is valid.
     """
     reserved = protos.string_matcher.StringMatcher(
         safe_regex=protos.regex_matcher.RegexMatcher(regex=RESERVED_REQUEST_HEADERS)
     )
     return [
         HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=reserved)),
-        _set("x-mgw-client-request-id", "%REQ(X-REQUEST-ID)%"),
-        HeaderMutation(remove="x-request-id"),
+        _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
+        HeaderMutation(remove=Header.REQUEST_ID),
         *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
     ]
 
 
 def _headers(security: SecurityHeaders) -> Message:
-    """To the upstream: where the request came from, and nothing of Envoy's own. To the client: ids and caution."""
+    """To the upstream: the client's address, nothing of Envoy's own. To the client: the ids and security headers."""
     client = protos.base.HeaderValue(key="x-forwarded-for", value="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
     appended = HeaderValueOption(header=client, append_action=HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
-    answer = [
-        _set("x-request-id", "%REQ(X-REQUEST-ID)%"),
-        _set("x-correlation-id", "%REQ(X-CORRELATION-ID)%"),
-        # A request too malformed to have ids gets one with its refusal; see `answers`.
-        _set("x-correlation-id", "%RESP(X-REQUEST-ID)%", only_if_absent=True),
+    response = [
+        _set(Header.REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
+        _set(Header.CORRELATION_ID, "%REQ(X-CORRELATION-ID)%"),
+        # A request too malformed to have ids gets one with its error; see `local_replies`.
+        _set(Header.CORRELATION_ID, "%RESP(X-REQUEST-ID)%", only_if_absent=True),
         *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
     ]
     if security.enabled:
-        answer += [_set(name, value, only_if_absent=True) for name, value in _security_headers(security).items()]
+        response += [_set(name, value, only_if_absent=True) for name, value in _security_headers(security).items()]
     return protos.header_mutation.HeaderMutation(
         mutations=protos.header_mutation.Mutations(
             request_mutations=[
                 HeaderMutation(append=appended),
                 HeaderMutation(remove="x-envoy-external-address"),
-                _set("x-correlation-id", "%REQ(X-REQUEST-ID)%", only_if_absent=True),
+                _set(Header.CORRELATION_ID, "%REQ(X-REQUEST-ID)%", only_if_absent=True),
             ],
-            response_mutations=answer,
+            response_mutations=response,
         )
     )
 
@@ -206,7 +199,7 @@ def _grpc(cluster: str, timeout_seconds: float) -> protos.grpc_service.GrpcServi
 
 
 def _ext_authz(auth: Auth) -> Message:
-    """Fail closed, with 503: a client takes 403 as final. Only the headers that carry credentials are sent."""
+    """Fails closed with 503: clients take a 403 as final. Only the headers that carry credentials are sent."""
     credentials = ("authorization", auth.api_key_header)
     return protos.ext_authz.ExtAuthz(
         grpc_service=_grpc(AUTHZ_CLUSTER, AUTHZ_TIMEOUT_SECONDS),
@@ -232,13 +225,13 @@ def no_authz() -> protos.Any:
 
 
 def body_limit(max_bytes: int) -> protos.Any:
-    """A route's own largest body. On HTTP/2 its last frame (16 KiB) may exceed it: Envoy does not count that one."""
+    """A route's own largest body. On HTTP/2 the last frame (16 KiB) may exceed it: Envoy does not count that one."""
     buffer = protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(max_bytes))
     return protos.any_of(protos.buffer_filter.BufferPerRoute(buffer=buffer))
 
 
 def _rate_limit() -> Message:
-    """Fail open: the service itself handles a store that fails; a service that is gone must not stop traffic."""
+    """Fails open: the service itself handles a store that fails, and a service that is gone must not stop traffic."""
     return protos.ratelimit_filter.RateLimit(
         domain=DOMAIN,
         timeout=protos.duration(RATELIMIT_TIMEOUT_SECONDS),
@@ -252,28 +245,29 @@ def _rate_limit() -> Message:
 
 
 def rate_limit_actions(route: str, lease: str = leases.ASKED[1]) -> protos.route_components.RateLimit:
-    """One descriptor a request, always whole: an action without a value would drop all of it, so each has a default."""
+    """One descriptor a request. An action without a value would drop all of it, so each has a default."""
     return protos.route_components.RateLimit(
         actions=[
             leases.asked(lease),
             Actions(generic_key=Actions.GenericKey(descriptor_key="route", descriptor_value=route)),
-            Actions(metadata=_from_authz("tier", "anonymous")),
-            Actions(metadata=_from_authz("caller", "-")),
+            Actions(metadata=_from_authz(Key.TIER, "anonymous")),
+            Actions(metadata=_from_authz(Key.CALLER, "-")),
             Actions(remote_address=Actions.RemoteAddress()),
             leases.report(),
         ]
     )
 
 
-def late_charge(asked: protos.route_components.RateLimit, header: str) -> protos.Any:
-    """The descriptor that is asked about, and once more when the stream is done, with the answer's header as its hits.
+def post_charge(asked: protos.route_components.RateLimit, header: str) -> protos.Any:
+    """The route's descriptor twice: before the request, and when the stream is done with a response header as its hits.
 
-    Without a number there nothing is told. Envoy 1.40 reads hits only from the filter's own settings of the route.
+    Without a number in that header nothing is sent. Envoy 1.40 reads hits from the filter's own settings of a route
+    only.
     """
-    late = protos.route_components.RateLimit(actions=asked.actions, apply_on_stream_done=True)
-    late.actions.append(Actions(generic_key=Actions.GenericKey(descriptor_key="charge", descriptor_value="late")))
-    late.hits_addend.format = f"%RESP({header})%"
-    return protos.any_of(protos.ratelimit_filter.RateLimitPerRoute(rate_limits=[asked, late]))
+    post = protos.route_components.RateLimit(actions=asked.actions, apply_on_stream_done=True)
+    post.actions.append(Actions(generic_key=Actions.GenericKey(descriptor_key="charge", descriptor_value="late")))
+    post.hits_addend.format = f"%RESP({header})%"
+    return protos.any_of(protos.ratelimit_filter.RateLimitPerRoute(rate_limits=[asked, post]))
 
 
 def _from_authz(key: str, default: str) -> Actions.MetaData:

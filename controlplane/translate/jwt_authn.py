@@ -1,7 +1,7 @@
 """`auth.verified_by: envoy`: the same providers as Envoy's jwt_authn, so that most requests need no call to authz.
 
-Envoy only ever says yes by itself. Where it cannot tell (no key here, an API key, an opaque token, revocations,
-scopes), and for every refusal, the authz service is asked as in the default mode: clients get the same answers.
+Envoy alone only ever allows a request. If it cannot tell (no key here, an API key, an opaque token, revocations,
+scopes), and for every denial, the authz service is asked as in the default mode: clients get the same responses.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from google.protobuf.message import Message
 from controlplane import protos
 from controlplane.config import jwks
 from controlplane.config.model import GatewayConfig, Provider, Route
-from controlplane.translate.lua_literal import quoted
+from controlplane.translate.headers import Namespace, Setting
+from controlplane.translate.lua_literal import Literal
 
-JWT_AUTHN = "envoy.filters.http.jwt_authn"
+JWT_AUTHN: str = Namespace.JWT_AUTHN
 MAX_CACHED_TOKENS = 1000
 """Per Envoy worker and provider; Envoy's own default is 100."""
 MAX_KEYS_TRIED = 4
@@ -121,32 +122,32 @@ def _provider(provider: Provider, source: protos.base.DataSource) -> protos.jwt_
     )
 
 
-def constants(config: GatewayConfig, keys: EnvoyKeys) -> str:
+def constants(config: GatewayConfig, keys: EnvoyKeys) -> dict[str, Literal]:
     """What identity.lua knows of providers and tiers."""
-    providers = ", ".join(_lua_provider(provider, keys) for provider, _ in _sources(config, keys))
-    return f"local PROVIDERS = {{{providers}}}\nlocal TIERS = {_lua_set(config.limits.tiers)}\n"
+    providers = tuple(_for_lua(provider, keys) for provider, _ in _sources(config, keys))
+    return {"providers": providers, "tiers": frozenset(config.limits.tiers)}
 
 
-def _lua_provider(provider: Provider, keys: EnvoyKeys) -> str:
-    values = {
-        "name": quoted(provider.name),
-        "subject": quoted(provider.claims.subject),
-        "tier": quoted(provider.claims.tier),
-        "default_tier": quoted(provider.default_tier),
-        "leeway": str(provider.leeway_seconds),
-        # Of its environment, Envoy may know more than the document still says.
-        "algorithms": _lua_set(provider.algorithms),
+def _for_lua(provider: Provider, keys: EnvoyKeys) -> Literal:
+    values: dict[str, Literal] = {
+        "name": provider.name,
+        "subject": provider.claims.subject,
+        "tier": provider.claims.tier,
+        "default_tier": provider.default_tier,
+        "leeway": provider.leeway_seconds,
+        # The keys in Envoy's environment may be of more algorithms than the document still has.
+        "algorithms": frozenset(provider.algorithms),
     }
     if provider.issuer:
-        values["issuer"] = quoted(provider.issuer)
+        values["issuer"] = provider.issuer
     if provider.audiences:
-        values["audiences"] = _lua_set(provider.audiences)
-    kids = [entry.kid for entry in provider.secrets if entry.kid]
+        values["audiences"] = frozenset(provider.audiences)
+    kids = frozenset(entry.kid for entry in provider.secrets if entry.kid)
     if kids:
-        values["kids"] = _lua_set(kids)
+        values["kids"] = kids
     if kids or _has_many_keys(provider, keys):
-        values["needs_kid"] = "true"
-    return "{" + ", ".join(f"{name} = {value}" for name, value in values.items()) + "}"
+        values["needs_kid"] = True
+    return values
 
 
 def _has_many_keys(provider: Provider, keys: EnvoyKeys) -> bool:
@@ -154,29 +155,25 @@ def _has_many_keys(provider: Provider, keys: EnvoyKeys) -> bool:
     return len(provider.secrets) > most or (not provider.is_symmetric and len(_pinned(provider, keys)["keys"]) > most)
 
 
-def _lua_set(texts: Iterable[str]) -> str:
-    return "{" + ", ".join(f"[{quoted(text)}] = true" for text in sorted(set(texts))) + "}"
-
-
 def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
-    """What identity.lua is told of a route: by route, not by script, so that a change moves no listener."""
+    """What identity.lua is told of a route. It is not in the script, so that a change needs no new listener."""
     if not is_used(config):
         return {}
     revocations = config.auth.revocations
-    settings = {}
+    settings: dict[str, str] = {}
     if route.scopes or route.claims:
-        settings["ask"] = "yes"  # only authz knows
+        settings[Setting.ASK] = "yes"  # only authz knows
     if revocations.jti:
-        settings["revoked_ids"] = "yes"
+        settings[Setting.REVOKED_IDS] = "yes"
     if revocations.subjects:
-        settings["revoked"] = _listed({revoked.provider for revoked in revocations.subjects})
+        settings[Setting.REVOKED] = _listed({revoked.provider for revoked in revocations.subjects})
     if route.tiers:
-        settings["tiers"] = _listed(route.tiers)
+        settings[Setting.TIERS] = _listed(route.tiers)
     if route.providers:
-        settings["providers"] = _listed(route.providers)
+        settings[Setting.PROVIDERS] = _listed(route.providers)
     return settings
 
 
 def _listed(names: Iterable[str]) -> str:
-    """With a comma on both sides of every name, to be found by."""
+    """The names with a comma on both sides of each, so that a script finds a whole name."""
     return "," + ",".join(sorted(set(names))) + ","

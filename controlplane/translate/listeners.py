@@ -1,4 +1,4 @@
-"""The listener: where clients connect, and what of HTTP is settled before the filter chain."""
+"""The listener: where clients connect, and what happens to HTTP before the filter chain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from controlplane.topology import Address
 from controlplane.translate import access_log, filters, local_replies, rate_limit_quota
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
+from controlplane.translate.headers import Namespace
 from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys
 from controlplane.translate.routes import ROUTE_CONFIG
 
@@ -39,15 +40,15 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
         name=LISTENER,
         address=socket_address(address),
         filter_chains=[chain],
-        metadata=protos.base.Metadata(filter_metadata={"mgw": protos.struct(access_log.LISTENER_METADATA)}),
+        metadata=protos.base.Metadata(filter_metadata={Namespace.GATEWAY: protos.struct(access_log.LISTENER_METADATA)}),
         per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
     )
 
 
 def _connection_limit(most: int) -> protos.listener_components.Filter:
-    """Closes a client's connection beyond these as soon as it is there.
+    """Closes each further connection of a client at once.
 
-    Beside the overload manager of the bootstrap, which says how many an Envoy can bear and cannot change while it runs.
+    The bootstrap's overload manager has a limit too: what an Envoy can bear, which cannot change while it runs.
     """
     limit = protos.connection_limit.ConnectionLimit(stat_prefix="gateway", max_connections=protos.uint64(most))
     return protos.listener_components.Filter(
@@ -56,7 +57,7 @@ def _connection_limit(most: int) -> protos.listener_components.Filter:
 
 
 def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> protos.hcm.HttpConnectionManager:
-    """HTTP as the gateway speaks it with clients."""
+    """How the gateway speaks HTTP with clients."""
     return Hcm(
         stat_prefix="gateway",
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
@@ -90,11 +91,11 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
             idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS)
         ),
         http_protocol_options=protos.protocol.Http1ProtocolOptions(
-            # Any upgrade is declined by serving the request as it is (RFC 9110, section 7.8), not by a 403.
+            # An upgrade is declined by serving the request without it (RFC 9110, section 7.8), not by a 403.
             ignore_http_11_upgrade=[
                 protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=".*"))
             ]
         ),
-        # A malformed request answers 400 with a body instead of a bare closed connection.
+        # A malformed request gets a 400 with a body instead of a closed connection.
         stream_error_on_invalid_http_message=protos.boolean(False),
     )

@@ -1,7 +1,7 @@
-"""The ceiling: Envoy's local rate limit, which holds only for requests that the rate-limit service did not answer.
+"""The local fallback limit: Envoy's own rate limit, for requests that the rate-limit service did not decide.
 
-The service marks what it decided with dynamic metadata; without the mark, each Envoy gives each caller the burst rule
-of its tier. Each Envoy counts for itself, so with N of them a caller may have N times as much.
+The service marks what it decided with dynamic metadata. Without the mark, each Envoy applies the burst rule of the
+caller's tier. Each Envoy counts for itself, so with N of them a caller may have N times as much.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from collections.abc import Iterator
 from controlplane import protos
 from controlplane.config.model import Limit, Limits
 from controlplane.translate import leases
+from controlplane.translate.headers import Header, Key, Namespace
 
 LOCAL_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
-EXT_AUTHZ = "envoy.filters.http.ext_authz"
-RATE_LIMIT = "envoy.filters.http.ratelimit"
-CALLER = "x-mgw-caller"
-"""Request header, for Envoy's own filters: who is charged, `TIER PROVIDER/SUBJECT`; absent for an anonymous caller."""
-
 STATUS = protos.http_status.StatusCode.Locked
-"""How `answers` knows a refusal of the ceiling from one of the service, which has a body; never seen outside."""
+"""By this `local_replies` tells the filter's own 429 from the service's, which has a body. Clients never see it."""
 MAX_CALLERS = 20_000
-"""Buckets per tier and Envoy; the least recently seen caller gives way, and would start again with a full one."""
+"""Buckets per tier and Envoy. The least recently seen caller loses its bucket, and starts again with a full one."""
+STAT_PREFIX = "ceiling"
+"""A part of Envoy's metric names, which users know."""
 UNBOUNDED = (1 << 32) - 1
 
 Actions = protos.route_components.RateLimit.Action
@@ -29,8 +27,8 @@ Entry = protos.local_ratelimit_descriptor.RateLimitDescriptor.Entry
 
 
 def idle() -> protos.local_ratelimit.LocalRateLimit:
-    """The filter itself; what it does is a matter of routes, which change without a new listener."""
-    return protos.local_ratelimit.LocalRateLimit(stat_prefix="ceiling", token_bucket=_bucket(UNBOUNDED, UNBOUNDED))
+    """The filter itself, which limits nothing. The limits are in the routes, which change without a new listener."""
+    return protos.local_ratelimit.LocalRateLimit(stat_prefix=STAT_PREFIX, token_bucket=_bucket(UNBOUNDED, UNBOUNDED))
 
 
 def policy(limits: Limits) -> protos.Any:
@@ -39,35 +37,36 @@ def policy(limits: Limits) -> protos.Any:
     always = protos.base.RuntimeFractionalPercent(default_value=everyone)
     return protos.any_of(
         protos.local_ratelimit.LocalRateLimit(
-            stat_prefix="ceiling",
+            stat_prefix=STAT_PREFIX,
             status=protos.http_status.HttpStatus(code=STATUS),
             token_bucket=_bucket(UNBOUNDED, UNBOUNDED),  # for what no descriptor fits: decided by the service
             filter_enabled=always,
             filter_enforced=always,
             always_consume_default_token_bucket=protos.boolean(False),
             descriptors=list(_descriptors(limits)),
-            rate_limits=[protos.route_components.RateLimit(actions=actions) for actions in _questions(limits)],
+            rate_limits=[protos.route_components.RateLimit(actions=actions) for actions in _descriptor_actions(limits)],
             max_dynamic_descriptors=protos.uint32(MAX_CALLERS),
         )
     )
 
 
-def _questions(limits: Limits) -> Iterator[list[Actions]]:
-    """What is asked of a verified caller, and of an anonymous one: the actions of the one are nothing for the other.
+def _descriptor_actions(limits: Limits) -> Iterator[list[Actions]]:
+    """The descriptor of a verified caller, and that of an anonymous one. Each lacks an entry for the other kind, so
+    Envoy drops one of them.
 
-    Limits in Envoy: what the front door or authz said of the caller in headers. Limits in the service: what was said in
-    metadata, and only of requests that the service should have decided and did not.
+    Limits in Envoy are read from the headers that the request filter or authz set. Limits in the service are read from
+    metadata, and only for requests that the service should have decided and did not.
     """
     if limits.enforced_by == "envoy":
-        yield [_header("x-user-tier", "tier"), _header(CALLER, "caller")]
-        yield [leases.where_absent(CALLER, "tier", "anonymous"), _address(limits)]
+        yield [_header(Header.USER_TIER, "tier"), _header(Header.CALLER, "caller")]
+        yield [leases.where_absent(Header.CALLER, "tier", "anonymous"), _address(limits)]
     else:
         yield [leases.asked(), _decided(), _tier(), _caller()]
         yield [leases.asked(), _decided(), _tier(), _address(limits)]
 
 
 def _descriptors(limits: Limits) -> Iterator[protos.local_ratelimit_descriptor.LocalRateLimitDescriptor]:
-    """A bucket for each value of the last entry, which is left open."""
+    """The last entry has no value, so each of its values gets a bucket of its own."""
     undecided = [Entry(key=leases.ASKED[0], value=leases.ASKED[1]), Entry(key="decided", value="no")]
     first = [] if limits.enforced_by == "envoy" else undecided
     for name, limit in sorted(limits.tiers.items()):
@@ -89,21 +88,21 @@ def _bucket(most: int, a_second: int) -> protos.token_bucket.TokenBucket:
 
 
 def _header(name: str, key: str) -> Actions:
-    """Drops the descriptor where the header is not there."""
+    """An entry. If the request lacks the header, Envoy drops the whole descriptor."""
     return Actions(request_headers=Actions.RequestHeaders(header_name=name, descriptor_key=key))
 
 
 def _decided() -> Actions:
-    return Actions(metadata=_metadata(RATE_LIMIT, "decided", "no"))
+    return Actions(metadata=_metadata(Namespace.RATE_LIMIT, Key.DECIDED, "no"))
 
 
 def _tier() -> Actions:
-    return Actions(metadata=_metadata(EXT_AUTHZ, "tier", "anonymous"))
+    return Actions(metadata=_metadata(Namespace.AUTHZ, Key.TIER, "anonymous"))
 
 
 def _caller() -> Actions:
-    """Without a default: for an anonymous caller the whole descriptor is dropped, and the one by address holds."""
-    return Actions(metadata=_metadata(EXT_AUTHZ, "caller", ""))
+    """It has no default: for an anonymous caller the whole descriptor is dropped, and the one by address applies."""
+    return Actions(metadata=_metadata(Namespace.AUTHZ, Key.CALLER, ""))
 
 
 def _address(limits: Limits) -> Actions:

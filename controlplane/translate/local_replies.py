@@ -1,4 +1,4 @@
-"""The gateway's own answers: one JSON shape for every error that Envoy itself makes, with the right status and code."""
+"""The gateway's own responses: one JSON shape for every error that Envoy itself makes, with its status and code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from controlplane import protos
 from controlplane.translate import leases, local_rate_limit
+from controlplane.translate.headers import Header, Key, Namespace, ResponseHeader
 
 Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
@@ -15,27 +16,28 @@ BREAKER_FLAGS = ("UH", "UO")
 TIMEOUT_FLAGS = ("UT", "SI", "DT", "UMSDR")
 UPSTREAM_FLAGS = ("UF", "UC", "UR", "LR", "UPE", "NC", "DF")
 
-SERVICE = "%METADATA(ROUTE:mgw:service)%"
-RETRY_AFTER = "%METADATA(ROUTE:mgw:retry_after)%"
+SERVICE = f"%METADATA(ROUTE:{Namespace.GATEWAY}:{Key.SERVICE})%"
+RETRY_AFTER = f"%METADATA(ROUTE:{Namespace.GATEWAY}:{Key.RETRY_AFTER})%"
+ALLOW = f"%METADATA(ROUTE:{Namespace.GATEWAY}:{Key.ALLOW})%"
 
 
 def local_replies(version: str) -> protos.hcm.LocalReplyConfig:
-    """The first mapper that fits decides. What no mapper fits keeps its body: the services' own answers."""
+    """The first mapper that matches decides. A response that none matches keeps its body: those of the services."""
     return protos.hcm.LocalReplyConfig(mappers=list(_mappers(version)))
 
 
 def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
-    yield from _refusals()
-    yield _refused_again()
+    yield from _rejected_requests()
+    yield _over_limit_again()
     yield from _health_without_control_plane(version)
-    # Before the breaker's flags: a failure that the retry budget did not let be repeated carries UO as well.
+    # Before the breaker's flags: a failure that the retry budget did not allow to be repeated has UO as well.
     yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
     yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
     yield _error(
         _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
     )
-    yield _over_the_ceiling()
-    # authz's own 403 keeps its body; any other one is Envoy's word on https://… in plain text.
+    yield _over_fallback_limit()
+    # authz's own 403 keeps its body. Any other 403 is Envoy's, for an https:// URL over plain text.
     yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
     yield _error(_status(403), 400, "BAD_REQUEST", "The request is malformed")
     unreachable = _all_of(_flags(("UAEX",)), _status(503))
@@ -45,30 +47,29 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
         yield _error(_status(status), becomes, code, message, retry_after)
 
 
-def _refused_again() -> protos.hcm.ResponseMapper:
-    """A 429 that the front door repeats; it adds the headers that the service sent with the first one."""
-    seconds = f"%REQ({leases.REFUSED})%"
+def _over_limit_again() -> protos.hcm.ResponseMapper:
+    """A 429 that leases.lua repeats. It adds the headers that the service sent with the first one."""
+    seconds = f"%REQ({Header.OVER_LIMIT})%"
     body = f'{{"error":{{"code":"RATE_LIMITED","message":"Too many requests","retry_after":{seconds}}}}}'
-    headers = {"x-gateway-error": "RATE_LIMITED", "retry-after": seconds}
-    return _answer(_header(leases.is_refused()), 429, body, headers)
+    headers = {ResponseHeader.ERROR: "RATE_LIMITED", "retry-after": seconds}
+    return _reply(_header(leases.has(Header.OVER_LIMIT)), 429, body, headers)
 
 
-def _over_the_ceiling() -> protos.hcm.ResponseMapper:
-    """A 429 as the rate-limit service would give it. Each bucket is refilled every second."""
+def _over_fallback_limit() -> protos.hcm.ResponseMapper:
+    """A 429 as the rate-limit service would send it. Each bucket is refilled every second."""
     body = '{"error":{"code":"RATE_LIMITED","message":"Too many requests","retry_after":1}}'
-    headers = {"x-gateway-error": "RATE_LIMITED", "retry-after": "1", "x-ratelimit-remaining": "0"}
-    return _answer(_status(local_rate_limit.STATUS), 429, body, headers)
+    headers = {ResponseHeader.ERROR: "RATE_LIMITED", "retry-after": "1", ResponseHeader.REMAINING: "0"}
+    return _reply(_status(local_rate_limit.STATUS), 429, body, headers)
 
 
-def _refusals() -> Iterator[protos.hcm.ResponseMapper]:
-    """What `routes.Refusal` means: a cluster that does not exist, and the status chosen for that."""
-    by_front_door = protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True)
-    for wrong in (by_front_door, two_hosts()):
+def _rejected_requests() -> Iterator[protos.hcm.ResponseMapper]:
+    """The errors of `routes.Rejection`: a cluster that does not exist, and the status chosen for that."""
+    for wrong in (leases.has(Header.BAD_REQUEST), two_hosts()):
         yield _error(_header(wrong), 400, "BAD_REQUEST", "The path or host is malformed or hides something")
     yield _error(_all_of(_flags(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
-    refused = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
-    refused.headers_to_add.append(_header_to_add("allow", "%METADATA(ROUTE:mgw:allow)%"))
-    yield refused
+    not_allowed = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
+    not_allowed.headers_to_add.append(_header_to_add("allow", ALLOW))
+    yield not_allowed
 
 
 _BY_STATUS = (
@@ -79,7 +80,7 @@ _BY_STATUS = (
     (426, 426, "BAD_REQUEST", "The protocol version is not supported"),
     (431, 431, "BAD_REQUEST", "The request headers are too large"),
     (500, 500, "INTERNAL_ERROR", "Internal error"),
-    # Envoy's answer to a transfer encoding it does not know: the client's fault, so a 4xx.
+    # Envoy's status for a transfer encoding that it does not know: the client's fault, so a 4xx.
     (501, 400, "BAD_REQUEST", "The request is malformed"),
     (502, 502, "PROXY_ERROR", "No answer from the service"),
     (503, 503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable"),
@@ -88,17 +89,17 @@ _BY_STATUS = (
 
 
 def _health_without_control_plane(version: str) -> Iterator[protos.hcm.ResponseMapper]:
-    """The control plane computes health; without it Envoy still serves, and must not be taken out of rotation."""
+    """The control plane computes health. Without it Envoy still serves, and must not be taken out of rotation."""
     not_ready = '{"ready":false,"services":{},"dependencies":{"authz":false}}'
-    yield _answer(_all_of(_path("/health/ready"), _flags(("UAEX",))), 503, not_ready, {"retry-after": "1"})
+    yield _reply(_all_of(_path("/health/ready"), _flags(("UAEX",))), 503, not_ready, {"retry-after": "1"})
     unreachable = (*BREAKER_FLAGS, *TIMEOUT_FLAGS, *UPSTREAM_FLAGS)
-    answers = {
+    replies = {
         "/health/ready": '{"ready":true,"services":{},"dependencies":{"authz":true,"controlplane":false}}',
         "/health": f'{{"status":"degraded","version":"{version}","uptime_seconds":0,"checks":{{}},'
         '"dependencies":{"controlplane":"unreachable"}}',
     }
-    for path, body in answers.items():
-        yield _answer(_all_of(_path(path), _flags(unreachable)), 200, body, {})
+    for path, body in replies.items():
+        yield _reply(_all_of(_path(path), _flags(unreachable)), 200, body, {})
 
 
 def two_hosts() -> protos.route_components.HeaderMatcher:
@@ -116,13 +117,13 @@ def error_body(code: str, message: str) -> str:
 def _error(
     when: Filter, status: int, code: str, message: str, retry_after: str | None = None
 ) -> protos.hcm.ResponseMapper:
-    # The id stands where the request was too malformed to have one; `filters` puts the request's own over it.
-    headers = {"x-gateway-error": code, "x-request-id": "%UNIQUE_ID%"}
+    # An id for a request that was too malformed to get one. Else the header mutation filter sets the request's own.
+    headers: dict[str, str] = {ResponseHeader.ERROR: code, Header.REQUEST_ID: "%UNIQUE_ID%"}
     headers |= {"retry-after": retry_after} if retry_after else {}
-    return _answer(when, status, error_body(code, message), headers)
+    return _reply(when, status, error_body(code, message), headers)
 
 
-def _answer(when: Filter, status: int, body: str, headers: Mapping[str, str]) -> protos.hcm.ResponseMapper:
+def _reply(when: Filter, status: int, body: str, headers: Mapping[str, str]) -> protos.hcm.ResponseMapper:
     return Mapper(
         filter=when,
         status_code=protos.uint32(status),
@@ -149,7 +150,7 @@ def _status(status: int) -> Filter:
 
 
 def compare_status(operator: protos.accesslog.ComparisonFilter.Op.ValueType, status: int) -> Filter:
-    """A filter on the answer's status. The runtime key is required by the message and never set."""
+    """A filter on the response's status. The runtime key is required by the message and never set."""
     value = protos.runtime_uint32(status, "mgw.status")
     comparison = protos.accesslog.ComparisonFilter(op=operator, value=value)
     return Filter(status_code_filter=protos.accesslog.StatusCodeFilter(comparison=comparison))

@@ -1,53 +1,86 @@
-"""The scripts of the front door and of the verifier: their parts, each under its constants, in one text."""
+"""The scripts as Envoy gets them: each with the modules of `lua/` that it needs, linked into one text.
+
+A file in `lua/` is a module: a Lua chunk that takes what it needs as arguments (`local names, caller = ...`, its first
+line of code) and returns a table of what it gives. Two arguments are no modules: `names` are the names of
+`translate/headers.py`, `config` what the script is told of the document.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from importlib import resources
 
 from controlplane.config.model import GatewayConfig
-from controlplane.translate import decision_cache, jwt_authn, leases, rate_limit_quota
+from controlplane.translate import decision_cache, headers, jwt_authn, leases, rate_limit_quota
 from controlplane.translate.jwt_authn import EnvoyKeys
-from controlplane.translate.lua_literal import quoted
+from controlplane.translate.lua_literal import Literal, literal
+
+NEEDS = re.compile(r"^local ([\w, ]+) = \.\.\.$", re.MULTILINE)
+
+STRICT = """\
+local function strict(values)
+  return setmetatable(values, {__index = function(_, name) error("no value is named " .. tostring(name)) end})
+end
+"""
+"""A misspelt name stops the script when it is loaded. Nothing is looked up in these tables after that."""
 
 
-def front_door(config: GatewayConfig) -> str:
-    """What every request passes first. A part that is turned off is left out, and `request_filter.lua` does without it.
-
-    The parts with tables of their own are closed blocks: Lua 5.1 allows a function 200 local names.
-    """
-    constants = {"API_KEY_HEADER": quoted(config.auth.api_key_header), "VERIFIED_HERE": _is(jwt_authn.is_used(config))}
-    parts = [_caller(config, **constants), _text("notes.lua")]
+def request_filter(config: GatewayConfig) -> str:
+    """What every request passes first. A part that is turned off is left out, and `request_filter.lua` gets nil."""
+    told: dict[str, Literal] = {
+        "api_key_header": config.auth.api_key_header,
+        "verified_here": jwt_authn.is_used(config),
+        "in_quotas": rate_limit_quota.is_used(config),
+    }
+    left_out = set()
     if config.auth.decision_cache.enabled:
-        parts += [_part("recall, remember", decision_cache.constants(config), "decision_cache.lua")]
-    if leases.are_used(config):
-        parts += [_part("spend, take, describe, describe_refusal, give_back", "", "leases.lua")]
-    return "".join([*parts, _text("request_filter.lua")])
+        told |= decision_cache.constants(config)
+    else:
+        left_out.add("decision_cache")
+    if not leases.are_used(config):
+        left_out.add("leases")
+    return linked("request_filter", told, left_out)
 
 
 def verifier(config: GatewayConfig, keys: EnvoyKeys) -> str:
-    """What a request passes behind jwt_authn, if the front door did not know its caller."""
-    identify = _part("identify", jwt_authn.constants(config, keys), "identity.lua")
-    return "".join([_caller(config), identify, _text("verify.lua")])
+    """What a request passes behind jwt_authn, if the request filter did not know its caller."""
+    told: dict[str, Literal] = {"in_quotas": rate_limit_quota.is_used(config)}
+    return linked("verify", told | jwt_authn.constants(config, keys))
 
 
-def _caller(config: GatewayConfig, **constants: str) -> str:
-    constants |= {"IN_QUOTAS": _is(rate_limit_quota.is_used(config))}
-    return "".join(f"local {name} = {value}\n" for name, value in constants.items()) + _text("caller.lua")
+def linked(root: str, config: Mapping[str, Literal], left_out: Set[str] = frozenset()) -> str:
+    """The module `root` and all that it needs, as one script with root's functions as Envoy's global ones."""
+    parts = [STRICT, _names(), f"local config = strict({literal(config)})\n"]
+    order = list(dict.fromkeys(_in_order(root, left_out)))
+    for name in order:
+        arguments = ", ".join("nil" if need in left_out else need for need in needs(name))
+        parts.append(f"local {name} = (function(...)\n{source(name)}end)({arguments})\n")
+    return "".join([*parts, f"for name, hook in pairs({root}) do _G[name] = hook end\n"])
 
 
-def _is(value: bool) -> str:
-    return "true" if value else "false"
+def _names() -> str:
+    groups = "".join(f"  {group} = strict({literal(names)}),\n" for group, names in headers.for_lua().items())
+    return f"local names = strict({{\n{groups}}})\n"
 
 
-def _part(names: str, constants: str, file: str) -> str:
-    """A script of which only these names are seen outside."""
-    inner = ", ".join(f"{name} = {name}" for name in names.split(", "))
-    outer = ", ".join(f"part.{name}" for name in names.split(", "))
-    body = constants + _text(file) + f"return {{{inner}}}\n"
-    return f"local {names}\ndo\n  local part = (function()\n{body}end)()\n  {names} = {outer}\nend\n"
+def _in_order(name: str, left_out: Set[str]) -> Iterator[str]:
+    """The module's needs before itself; some more than once."""
+    for need in needs(name):
+        if need not in ("names", "config") and need not in left_out:
+            yield from _in_order(need, left_out)
+    yield name
 
 
 @cache
-def _text(file: str) -> str:
-    return resources.files(__package__).joinpath("lua", file).read_text(encoding="utf-8")
+def needs(module: str) -> tuple[str, ...]:
+    """What a module takes, in order."""
+    found = NEEDS.search(source(module))
+    return tuple(found[1].split(", ")) if found else ()
+
+
+@cache
+def source(module: str) -> str:
+    """The text of a module's file."""
+    return resources.files(__package__).joinpath("lua", f"{module}.lua").read_text(encoding="utf-8")

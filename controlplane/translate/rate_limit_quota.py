@@ -1,14 +1,14 @@
 """`limits.enforced_by: envoy`: each Envoy spends from quotas that the rate-limit service hands out beforehand.
 
 The filter's settings name no tier and no number, so that a changed table moves no listener: a bucket is identified by
-what the front door or authz said of the caller in request headers, the cheapest thing to read, and the service
-(envoy.service.rate_limit_quota.v3, RLQS) looks its limit up. The ceiling stands before the filter and holds the burst
-rule in each Envoy: for the milliseconds until a new bucket has its first assignment, and for as long as the service is
-away.
+the request headers in which the request filter or authz named the caller, because headers are the cheapest to read. The
+service (envoy.service.rate_limit_quota.v3, RLQS) looks up its limit. The local fallback limit is before the filter and
+applies the burst rule in each Envoy: for the milliseconds until a new bucket has its first assignment, and for as long
+as the service is away.
 
 What Envoy 1.40 decides for us, each tried:
 - `no_assignment_behavior` with a token bucket ends Envoy with a segmentation fault at the bucket's second request; only
-  the blanket rules work, so the bucket starts as `ALLOW_ALL` under the ceiling.
+  the blanket rules work, so the bucket starts as `ALLOW_ALL` under the local fallback limit.
 - A bucket id's `custom_value` must be text: the input for dynamic metadata is none.
 - `reporting_interval` is required and not looked at: reports come every 5 s, a new bucket's first one at once.
 - The override per route does nothing yet; a route is taken out by the generic `FilterConfig.disabled`.
@@ -25,12 +25,11 @@ from controlplane import protos
 from controlplane.config.model import GatewayConfig, Limit, Route
 from controlplane.topology import RATELIMIT_CLUSTER
 from controlplane.translate import filter_matcher, local_rate_limit
+from controlplane.translate.headers import Header, Setting
 
 RATE_LIMIT_QUOTA = "envoy.filters.http.rate_limit_quota"
 DOMAIN = "mgw"
 REPORTING_INTERVAL_SECONDS = 5
-CALLER, COUNTER = local_rate_limit.CALLER, "x-mgw-counter"
-"""Request headers: `TIER PROVIDER/SUBJECT` of a verified caller; the route whose own numbers hold."""
 
 Settings = protos.rate_limit_quota.RateLimitQuotaBucketSettings
 Builder = Settings.BucketIdBuilder
@@ -45,18 +44,18 @@ def is_used(config: GatewayConfig) -> bool:
 
 
 def rate_limit_quota(config: GatewayConfig) -> Message:
-    """The filter: a kind of bucket for each combination of what a request may say."""
+    """The filter: a kind of bucket for each combination of headers that a request may have."""
     server = protos.grpc_service.GrpcService(
         envoy_grpc=protos.grpc_service.GrpcService.EnvoyGrpc(cluster_name=RATELIMIT_CLUSTER)
     )
     of_address = {"address": _address(config)}
-    of_caller = {"caller": _value_of(CALLER, _header(CALLER))}
-    of_route = {"counter": _value_of(COUNTER, _header(COUNTER))}
+    of_caller = {"caller": _value_of(Header.CALLER, _header(Header.CALLER))}
+    of_route = {"counter": _value_of(Header.COUNTER, _header(Header.COUNTER))}
     kinds = Matcher.MatcherList(
         matchers=[
-            _kind(_both(COUNTER, CALLER), of_route | of_caller),
-            _kind(_says(COUNTER), of_route | of_address),
-            _kind(_says(CALLER), of_caller),
+            _kind(_both(Header.COUNTER, Header.CALLER), of_route | of_caller),
+            _kind(_says(Header.COUNTER), of_route | of_address),
+            _kind(_says(Header.CALLER), of_caller),
         ]
     )
     return protos.rate_limit_quota.RateLimitQuotaFilterConfig(
@@ -73,14 +72,14 @@ def _kind(
 
 
 def _bucket(parts: Mapping[str, Builder.ValueBuilder]) -> protos.xds_matcher.Matcher.OnMatch:
-    """Without `expired_assignment_behavior` an expired bucket is as a new one: open under the ceiling."""
+    """Without `expired_assignment_behavior` an expired bucket is as a new one: open under the local fallback limit."""
     allow_all = protos.ratelimit_strategy.RateLimitStrategy(
         blanket_rule=protos.ratelimit_strategy.RateLimitStrategy.ALLOW_ALL
     )
     settings = Settings(
         bucket_id_builder=Builder(bucket_id_builder=parts),
         reporting_interval=protos.duration(REPORTING_INTERVAL_SECONDS),
-        # The status that `answers` makes a 429 of, with body and headers.
+        # `local_replies` makes a 429 of this status, with body and headers.
         deny_response_settings=Settings.DenyResponseSettings(
             http_status=protos.http_status.HttpStatus(code=local_rate_limit.STATUS)
         ),
@@ -119,23 +118,23 @@ def _header(name: str) -> Message:
 
 @cache
 def uncounted() -> protos.Any:
-    """A route whose requests cost nothing."""
+    """For a route whose requests cost nothing."""
     return protos.any_of(protos.route_components.FilterConfig(disabled=True))
 
 
 def has_own_counter(route: Route) -> bool:
-    """Whether the route has numbers of its own, and so a bucket of its own for each caller."""
+    """Whether the route has limits of its own, and so a bucket of its own for each caller."""
     return bool(route.limits or route.tier_limits)
 
 
 def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
-    """What the front door is told of a route: the counter that it names in a header."""
-    return {"counter": route.name} if is_used(config) and has_own_counter(route) else {}
+    """What the request filter is told of a route: the counter that it names in a header."""
+    return {Setting.COUNTER: route.name} if is_used(config) and has_own_counter(route) else {}
 
 
-def ceiling_of(route: Route, config: GatewayConfig) -> protos.Any:
-    """The ceiling over a route with numbers of its own."""
-    numbers: dict[str, Limit] = {
+def fallback_limit(route: Route, config: GatewayConfig) -> protos.Any:
+    """The local fallback limit of a route with limits of its own."""
+    limits: dict[str, Limit] = {
         tier: route.tier_limits.get(tier) or route.limits or limit for tier, limit in config.limits.tiers.items()
     }
-    return local_rate_limit.policy(config.limits.model_copy(update={"tiers": numbers}))
+    return local_rate_limit.policy(config.limits.model_copy(update={"tiers": limits}))

@@ -1,4 +1,4 @@
-"""Routes: which request goes to which service, and what is asked of it on the way."""
+"""Routes: which request goes to which service, and what the filters do with it on the way."""
 
 from __future__ import annotations
 
@@ -23,29 +23,27 @@ from controlplane.translate import (
     rate_limit_quota,
     retries,
 )
+from controlplane.translate.headers import (
+    REMOVED_BEFORE_UPSTREAM,
+    Header,
+    Key,
+    Namespace,
+    ResponseHeader,
+    Setting,
+)
 
 RouteMatch = protos.route_components.RouteMatch
 RouteAction = protos.route_components.RouteAction
 
 ROUTE_CONFIG = "gateway"
-METADATA = "mgw"
-"""The namespace of our own metadata on routes."""
-
 HEALTH_TIMEOUT_SECONDS = 2.0
 
-ANSWERED_BY_US = (
-    "x-gateway-error",
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-    "ratelimit",
-    "ratelimit-policy",
-)
-"""Response headers whose value is the gateway's: an upstream's own copies are taken away."""
+OURS_ALONE = tuple(ResponseHeader)
+"""Response headers whose value is the gateway's: an upstream's own copies are removed."""
 
 
 def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguration:
-    """All routes as a list, the most specific path first, so that the order in the document means nothing."""
+    """All routes as a list, the most specific path first, so that the order in the document has no meaning."""
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
     host.routes.extend(routes(config))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
@@ -56,30 +54,30 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     return protos.route.RouteConfiguration(
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
-        response_headers_to_remove=ANSWERED_BY_US,
-        request_headers_to_remove=filters.INTERNAL_HEADERS,
+        response_headers_to_remove=OURS_ALONE,
+        request_headers_to_remove=REMOVED_BEFORE_UPSTREAM,
         validate_clusters=protos.boolean(False),
     )
 
 
 def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:
-    """Counts what agents ask: Envoy's metric `vhost.gateway.vcluster.ai_agent.upstream_rq`. Either header will do."""
+    """Counts agents' requests: Envoy's metric `vhost.gateway.vcluster.ai_agent.upstream_rq`. Either header will do."""
     for header in ("x-ai-agent", "ai-agent-id"):
         pattern = protos.route_components.HeaderMatcher(name=header, present_match=True)
         yield protos.route_components.VirtualCluster(name="ai_agent", headers=[pattern])
 
 
 class Epochs(NamedTuple):
-    """Names of what was decided under: what Envoy keeps from before another epoch is not found any more."""
+    """Names of the policy and the limits. What Envoy kept under another epoch is not found any more."""
 
     policy: str
-    numbers: str
+    limits: str
 
 
 def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
-    for wrong in (_refused_by_front_door(), local_replies.two_hosts()):
-        yield _refusal(Refusal.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[wrong]))
+    for wrong in (leases.has(Header.BAD_REQUEST), local_replies.two_hosts()):
+        yield _rejection(Rejection.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[wrong]))
     yield from _health_routes()
     services = {service.name: service for service in config.services}
     epochs = Epochs(decision_cache.epoch(config), leases.epoch(config))
@@ -88,8 +86,8 @@ def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
         members = sorted(group, key=lambda route: route.name)
         for route in members:
             yield _forward(route, services[route.service], config, epochs)
-        yield _refuse_method(members[0].match.path, path, _allowed(members))
-    yield _refusal(Refusal.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
+        yield _method_not_allowed(members[0].match.path, path, _allowed(members))
+    yield _rejection(Rejection.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
 
 
 def _shape(template: str) -> str:
@@ -133,7 +131,7 @@ def _allowed(members: Sequence[Route]) -> str:
 def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epochs) -> protos.route_components.Route:
     match = _matcher(route.match.path)
     match.headers.append(_method_matcher(route.match.methods))
-    lease = leases.route_settings(config, route, epochs.numbers)
+    lease = leases.route_settings(config, route, epochs.limits)
     result = protos.route_components.Route(
         name=route.name,
         match=match,
@@ -148,12 +146,12 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
         result.route.retry_policy.CopyFrom(again)
     if route.cost_from_response_header:
         (asked,) = result.route.rate_limits
-        late = filters.late_charge(asked, route.cost_from_response_header)
-        result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(late)
+        post_charged = filters.post_charge(asked, route.cost_from_response_header)
+        result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(post_charged)
         del result.route.rate_limits[:]
-    if settings := _front_settings(route, config, epochs):
+    if settings := _script_settings(route, config, epochs):
         lines = "\n".join(f"{name}={value}" for name, value in settings.items())
-        result.metadata.filter_metadata[filters.FRONT]["settings"] = lines
+        result.metadata.filter_metadata[Namespace.SCRIPT][Key.SETTINGS] = lines
     if rate_limit_quota.is_used(config):
         _spend_from_quotas(result, route, config)
     if route.max_request_bytes is not None:
@@ -164,24 +162,24 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     return result
 
 
-def _front_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:
-    """What the scripts are told: by route, so that a change needs no new listener."""
+def _script_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:
+    """What the scripts are told of the route. It is not in the scripts, so that a change needs no new listener."""
     settings = rate_limit_quota.route_settings(route, config)
     if route.auth == "none":
         return settings
-    settings["auth"] = route.auth
+    settings[Setting.AUTH] = route.auth
     if route.auth == "optional" and not (route.tiers or route.scopes or route.claims):
-        settings["anonymous"] = "yes"
+        settings[Setting.ANONYMOUS] = "yes"
     settings |= decision_cache.route_settings(config, authz_context(route), epochs.policy)
-    settings |= leases.route_settings(config, route, epochs.numbers)
+    settings |= leases.route_settings(config, route, epochs.limits)
     return settings | jwt_authn.route_settings(route, config)
 
 
 def _leave_our_own_uncounted(host: protos.route_components.VirtualHost) -> None:
-    """Health and refusals: what has no ceiling has no quota either."""
-    no_ceiling = protos.any_of(local_rate_limit.idle())
+    """Health and errors: what has no local fallback limit has no quota either."""
+    no_limit = protos.any_of(local_rate_limit.idle())
     for route in host.routes:
-        if route.typed_per_filter_config.get(local_rate_limit.LOCAL_RATE_LIMIT) == no_ceiling:
+        if route.typed_per_filter_config.get(local_rate_limit.LOCAL_RATE_LIMIT) == no_limit:
             route.typed_per_filter_config[rate_limit_quota.RATE_LIMIT_QUOTA].CopyFrom(rate_limit_quota.uncounted())
 
 
@@ -189,7 +187,7 @@ def _spend_from_quotas(result: protos.route_components.Route, route: Route, conf
     del result.route.rate_limits[:]  # the service is not asked
     if rate_limit_quota.has_own_counter(route):
         result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
-            rate_limit_quota.ceiling_of(route, config)
+            rate_limit_quota.fallback_limit(route, config)
         )
 
 
@@ -205,12 +203,12 @@ def authz_context(route: Route) -> dict[str, str]:
 
 
 def _metadata(service: Service) -> protos.base.Metadata:
-    """What error answers and the log need to know of the service."""
+    """What error responses and the log need to know of the service."""
     values: dict[str, object] = {
-        "service": service.name,
-        "retry_after": str(math.ceil(service.breaker.open_seconds)),
+        Key.SERVICE: service.name,
+        Key.RETRY_AFTER: str(math.ceil(service.breaker.open_seconds)),
     }
-    return protos.base.Metadata(filter_metadata={METADATA: protos.struct(values)})
+    return protos.base.Metadata(filter_metadata={Namespace.GATEWAY: protos.struct(values)})
 
 
 def _method_matcher(methods: Sequence[Method]) -> protos.route_components.HeaderMatcher:
@@ -222,11 +220,11 @@ def _method_matcher(methods: Sequence[Method]) -> protos.route_components.Header
     return protos.route_components.HeaderMatcher(name=":method", string_match=value)
 
 
-class Refusal(Enum):
-    """A request that no service gets, by the status that Envoy is told to make of a cluster that does not exist.
+class Rejection(Enum):
+    """A request that no service gets, by the status that Envoy sends for a cluster that does not exist.
 
-    Why not a direct response: the CORS filter passes over requests whose route has no cluster, so a browser could not
-    read the refusal, and a preflight would be refused itself. `answers` turns the status into the right one.
+    Why not a direct response: the CORS filter ignores requests whose route has no cluster, so a browser could not read
+    the error, and a preflight would be rejected itself. `local_replies` turns the status into the right one.
     """
 
     BAD_REQUEST = RouteAction.SERVICE_UNAVAILABLE
@@ -234,13 +232,13 @@ class Refusal(Enum):
     METHOD_NOT_ALLOWED = RouteAction.INTERNAL_SERVER_ERROR
 
 
-def _refusal(kind: Refusal, name: str, match: RouteMatch, allow: str = "") -> protos.route_components.Route:
+def _rejection(kind: Rejection, name: str, match: RouteMatch, allow: str = "") -> protos.route_components.Route:
     """A route that nobody is asked about and that costs nothing."""
     result = protos.route_components.Route(
         name=name,
         match=match,
         route=RouteAction(cluster=NO_CLUSTER, cluster_not_found_response_code=kind.value),
-        metadata=protos.base.Metadata(filter_metadata={METADATA: protos.struct({"allow": allow})}),
+        metadata=protos.base.Metadata(filter_metadata={Namespace.GATEWAY: protos.struct({Key.ALLOW: allow})}),
     )
     _ask_nobody(result)
     return result
@@ -251,16 +249,12 @@ def _ask_nobody(route: protos.route_components.Route) -> None:
     route.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(local_rate_limit.idle()))
 
 
-def _refused_by_front_door() -> protos.route_components.HeaderMatcher:
-    return protos.route_components.HeaderMatcher(name="x-mgw-refuse", present_match=True)
-
-
-def _refuse_method(template: str, shape: str, allow: str) -> protos.route_components.Route:
-    return _refusal(Refusal.METHOD_NOT_ALLOWED, f"mgw-method-not-allowed {shape}", _matcher(template), allow)
+def _method_not_allowed(template: str, shape: str, allow: str) -> protos.route_components.Route:
+    return _rejection(Rejection.METHOD_NOT_ALLOWED, f"mgw-method-not-allowed {shape}", _matcher(template), allow)
 
 
 def _health_routes() -> Iterator[protos.route_components.Route]:
-    """The gateway's own health. Live is Envoy's word alone; ready asks authz too, by letting it check the request."""
+    """The gateway's own health. Envoy alone decides on live. For ready, authz has to be there to check the request."""
     get = _method_matcher(["GET"])
     yield _live(RouteMatch(path="/health/live", headers=[get]))
     for name, path in (("health-ready", "/health/ready"), ("health", "/health")):
@@ -278,11 +272,12 @@ def _health_routes() -> Iterator[protos.route_components.Route]:
         )
         yield result
     for path in ("/health", "/health/live", "/health/ready"):
-        yield _refuse_method(path, path, "GET, HEAD")
+        yield _method_not_allowed(path, path, "GET, HEAD")
 
 
 def _own_metadata() -> protos.base.Metadata:
-    return protos.base.Metadata(filter_metadata={METADATA: protos.struct({"service": "gateway", "retry_after": "1"})})
+    own = protos.struct({Key.SERVICE: "gateway", Key.RETRY_AFTER: "1"})
+    return protos.base.Metadata(filter_metadata={Namespace.GATEWAY: own})
 
 
 def _live(match: RouteMatch) -> protos.route_components.Route:

@@ -15,6 +15,7 @@ from authz_service.server import SERVICE as AUTHZ_SERVICE
 from controlplane import protos
 from controlplane.config.model import GatewayConfig
 from controlplane.translate import access_log, filters, local_rate_limit, local_replies, routes
+from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from ratelimit_service import responses as limit_answers
@@ -136,7 +137,7 @@ async def test_identity_headers_are_those_that_clients_cannot_send(gateway: Any,
     names = [option.header.key for option in answer.ok_response.headers]
 
     assert sorted(names) == ["x-mgw-caller", "x-user-id", "x-user-tier"]
-    assert set(names) & set(filters.INTERNAL_HEADERS) == {"x-mgw-caller"}
+    assert set(names) & set(REMOVED_BEFORE_UPSTREAM) == {"x-mgw-caller"}
     assert all(reserved.fullmatch(name) and reserved.fullmatch(name.replace("-", "_")) for name in names)
 
 
@@ -167,7 +168,7 @@ async def test_refusals_of_all_parts_look_alike(gateway: Any, bearer: Bearer) ->
         assert headers["content-type"] == "application/json"
         assert headers[named.lower()] == body["error"]["code"]
         assert body["error"].keys() >= {"code", "message"}
-    assert named.lower() in routes.ANSWERED_BY_US
+    assert named.lower() in routes.OURS_ALONE
     for mapper in local_replies.local_replies("").mappers:
         made = header_values(mapper.headers_to_add)
         text = re.sub(r":%[^%]*%", ":7", mapper.body_format_override.text_format_source.inline_string)
@@ -175,7 +176,7 @@ async def test_refusals_of_all_parts_look_alike(gateway: Any, bearer: Bearer) ->
             assert json.loads(text)["error"]["code"] == made[named.lower()]
 
 
-async def test_the_ceiling_refuses_as_the_limiter_does(gateway: Any, bearer: Bearer) -> None:
+async def test_the_fallback_limit_rejects_as_the_limiter_does(gateway: Any, bearer: Bearer) -> None:
     """A client cannot tell Envoy's own 429 from the service's."""
     _, body = (await refusals(gateway, bearer))["limited"]
     ours = [
@@ -200,7 +201,7 @@ def test_an_upstream_cannot_forge_the_limiters_headers() -> None:
         limit_answers.ERROR,
     )
 
-    assert {name.lower() for name in told} == set(routes.ANSWERED_BY_US)
+    assert {name.lower() for name in told} == set(routes.OURS_ALONE)
     exposed = {name.lower() for name in filters.EXPOSED_HEADERS.split(",")}
     assert {name.lower() for name in (*told[:3], limit_answers.RETRY_AFTER)} <= exposed
 
@@ -220,8 +221,8 @@ async def test_the_log_reads_what_the_services_say(gateway: Any, bearer: Bearer)
     assert {"rule"} <= {key for each in told for key in each}
 
 
-async def test_the_ceiling_knows_what_the_limiter_decided(gateway: Any) -> None:
-    """The mark that makes Envoy's own ceiling step aside is the one that the limiter sets on what passes."""
+async def test_the_fallback_limit_knows_what_the_limiter_decided(gateway: Any) -> None:
+    """The mark that turns off the local fallback limit is the one that the limiter sets on what it decided."""
     (decided, *_) = protos.message_to_dict(local_rate_limit._decided())["metadata"]["metadata_key"]["path"]
 
     answer = await gateway.limit(gateway.descriptor("genres", await gateway.check("genres")))

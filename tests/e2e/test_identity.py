@@ -190,7 +190,7 @@ IDENTITY = ("X-Mgw-Identity", "x_mgw_identity", "X-MGW_Identity", "x-mgw-identit
 CLAIMED = ("X-Mgw-Caller", "X-User-Id", "X-User-Tier")
 
 
-@pytest.mark.parametrize("word", ["settled", "unverified"])
+@pytest.mark.parametrize("word", ["known", "unverified"])
 @pytest.mark.parametrize("name", IDENTITY)
 def test_a_client_cannot_say_that_it_is_known(one: Gateway, name: str, word: str) -> None:
     """The header for which authz is not asked is nobody's to send: who has no token, or a forged one, is refused."""

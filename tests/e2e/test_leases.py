@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from controlplane.translate.headers import Header
 from ratelimit_service.leases import MAX_UNITS, SPAN_US
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import (
@@ -36,7 +37,7 @@ HEAVY = {"rps": 4000, "rpm": 60_000, "burst": 4000}
 TIGHT = {"rps": 1, "rpm": 6000, "burst": 6000}
 LOW = {"rps": 1, "rpm": 5, "burst": 5}
 TOLD = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "ratelimit", "ratelimit-policy")
-INTERNAL = ("x-mgw-lease", "x-mgw-leased")
+INTERNAL = (Header.LEASE_REPORT, Header.PREPAID)
 SPAN_SECONDS = SPAN_US / 1_000_000
 HELD = 2 * MAX_UNITS
 """What one Envoy worker may hold of a caller: the lease it spends, and the one that follows."""
@@ -421,7 +422,8 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield running
 
 
-SPELLINGS = ("x-mgw-leased", "X-MGW-Leased", "x_mgw_leased", "x-mgw_leased", "X_MGW-Lease", "x-mgw-lease")
+SPELLINGS = ("x-mgw-prepaid", "X-MGW-Prepaid", "x_mgw_prepaid", "x-mgw_prepaid")
+SPELLINGS += ("X_MGW-Lease-Report", "x-mgw-lease-report")
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
@@ -594,7 +596,7 @@ def test_who_goes_away_leaves_no_answer_without_numbers(leasing: Gateway) -> Non
 # -- when a part is gone
 
 
-def test_without_the_service_the_ceiling_holds(start: Any) -> None:
+def test_without_the_service_the_fallback_limit_holds(start: Any) -> None:
     """Leases that are out end by themselves; then each Envoy gives the tier's burst and rate, as ever."""
     document = the_document()
     document["limits"]["tiers"]["quick"] = numbers = {"rps": 200, "rpm": 60_000, "burst": 1400}

@@ -322,7 +322,7 @@ def test_what_an_operator_gives_back_can_be_spent(gateway: Gateway) -> None:
     assert {gateway.ask(PATH, headers=[who]).status for _ in range(15)} == {200}
 
 
-@pytest.mark.parametrize("name", ["X-Mgw-Refused", "x_mgw_refused"])
-def test_a_client_cannot_refuse_itself(gateway: Gateway, name: str) -> None:
+@pytest.mark.parametrize("name", ["X-Mgw-Over-Limit", "x_mgw_over_limit"])
+def test_a_client_cannot_say_that_it_is_over_limit(gateway: Gateway, name: str) -> None:
     """The header by which Envoy's parts tell each other is taken from clients."""
     assert gateway.ask(PATH, headers=[(name, "5"), bearer(token(tier="free"))]).status == 200

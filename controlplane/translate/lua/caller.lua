@@ -1,59 +1,50 @@
--- What both scripts say of a request's caller. It stands in request headers, which no client can send and no upstream
--- gets: Envoy's filters read them for a fraction of what dynamic metadata costs. IN_QUOTAS is written before this text
--- by translate/script.py.
+-- A verified caller, and how the scripts tell Envoy's filters about one. They use request headers, which no client can
+-- send and no upstream gets: Envoy's filters read them for a fraction of what dynamic metadata costs.
+--
+-- Needs: names, config (in_quotas).
+-- Gives: new(subject, tier, name, ends), set_known(headers, caller), set_metadata(metadata, caller),
+-- charge_to(headers, metadata, caller); and ANONYMOUS, what the account of an address begins with.
 
--- What a request leaves behind is collected once there is three times as much of it as of what is kept, not as much:
--- a third of the work, for memory that a full cache can afford.
-collectgarbage("setpause", 400)
+local names, config = ...
 
-local AUTHZ = "envoy.filters.http.ext_authz"
+local header, mark, key = names.header, names.mark, names.key
+local USER_ID, USER_TIER, IDENTITY, CALLER = header.USER_ID, header.USER_TIER, header.IDENTITY, header.CALLER
+local KNOWN, AUTHZ = mark.KNOWN, names.namespace.AUTHZ
+local TIER_KEY, CALLER_KEY = key.TIER, key.CALLER
+local IN_QUOTAS = config.in_quotas
 
-local function now_seconds(handle)
-  return tonumber(handle:timestamp(EnvoyTimestampResolution.MILLISECOND)) / 1000
-end
-
--- A route's settings: lines of NAME=VALUE, read once a worker, because each look into metadata costs. Changed routes
--- have other texts, so old ones are thrown away together when there are too many.
-local MAX_SETTINGS = 10000
-local read, texts = {}, 0
-
-local function settings_of(handle)
-  local text = handle:metadata():get("settings")
-  if text == nil then return nil end
-  local settings = read[text]
-  if settings ~= nil then return settings end
-  settings = {}
-  for name, value in string.gmatch(text, "([^=\n]+)=([^\n]*)") do settings[name] = value end
-  if texts == MAX_SETTINGS then read, texts = {}, 0 end
-  read[text], texts = settings, texts + 1
-  return settings
-end
-
--- Who calls, until when that may be taken for granted.
-local function caller(subject, tier, name, ends)
+-- `name` is PROVIDER/SUBJECT, and the identity holds until `ends`. `account` names the caller's leases, `bucket` its
+-- quota.
+local function new(subject, tier, name, ends)
   return {
-    subject = subject, tier = tier, caller = name, ends = ends,
-    charged = "\0" .. tier .. "\0" .. name, bucket = tier .. " " .. name,
+    subject = subject, tier = tier, name = name, ends = ends,
+    account = "\0" .. tier .. "\0" .. name, bucket = tier .. " " .. name,
   }
 end
 
--- authz is not asked about a request that says `settled`.
-local function settle(headers, who)
-  headers:replace("x-user-id", who.subject)
-  headers:replace("x-user-tier", who.tier)
-  headers:replace("x-mgw-identity", "settled")
+-- Authz is not asked about this request.
+local function set_known(headers, caller)
+  headers:replace(USER_ID, caller.subject)
+  headers:replace(USER_TIER, caller.tier)
+  headers:replace(IDENTITY, KNOWN)
 end
 
-local function say(metadata, who)
-  metadata:set(AUTHZ, "tier", who.tier)
-  metadata:set(AUTHZ, "caller", who.caller)
+-- What authz would have said.
+local function set_metadata(metadata, caller)
+  metadata:set(AUTHZ, TIER_KEY, caller.tier)
+  metadata:set(AUTHZ, CALLER_KEY, caller.name)
 end
 
--- Whom to charge, where a limit is looked up. The rate-limit filter has no default for a header, so it reads metadata.
-local function charge_to(headers, metadata, who)
+-- Tells whoever enforces the limits whom to charge. The rate-limit filter has no default for an absent header, so it
+-- reads metadata.
+local function charge_to(headers, metadata, caller)
   if IN_QUOTAS then
-    headers:replace("x-mgw-caller", who.bucket)
+    headers:replace(CALLER, caller.bucket)
   else
-    say(metadata, who)
+    set_metadata(metadata, caller)
   end
 end
+
+return {
+  new = new, set_known = set_known, set_metadata = set_metadata, charge_to = charge_to, ANONYMOUS = "\0anonymous\0",
+}

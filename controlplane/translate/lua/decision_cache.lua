@@ -1,43 +1,55 @@
--- The decision cache: a token that authz allowed a moment ago is not asked about again. What is kept is authz's decision,
--- for CACHE_SECONDS at most and never past the token's own end; it is kept by the route's conditions and the epoch of the
--- policy, so a changed policy or a revocation finds nothing. Refusals and anonymous callers are never kept.
--- CACHE_SECONDS and CACHE_ENTRIES are written before this text by translate/script.py.
+-- The decision cache: authz is not asked about a token that it allowed a moment ago.
+--
+-- authz's decision is kept for CACHE_SECONDS at most, and never beyond the token's end. Its key holds what the route
+-- asks of a caller and the policy's epoch, so nothing is found after a changed policy or a revocation. A denial and an
+-- anonymous caller are never kept.
+--
+-- Needs: names, config (cache_seconds, cache_entries), caller.
+-- Gives: recall(policy, authorization, now), remember(metadata, asked, now).
 
-local LONGEST = 8300
+local names, config, caller = ...
 
--- Two generations: when the younger is full it becomes the older, and what nobody asked for meanwhile is forgotten.
--- In each, a table of tokens by the conditions that they met.
+local new_caller = caller.new
+local AUTHZ, key = names.namespace.AUTHZ, names.key
+local SUBJECT, TIER, CALLER, UNTIL, EPOCH = key.SUBJECT, key.TIER, key.CALLER, key.UNTIL, key.EPOCH
+local CACHE_SECONDS, CACHE_ENTRIES = config.cache_seconds, config.cache_entries
+local MAX_AUTHORIZATION = 8300
+
+-- Two generations: when the younger one is full it becomes the older one, and what was not asked for meanwhile is
+-- forgotten. In each, a table of callers by token for every `policy`.
 local young, old, count = {}, {}, 0
 
 local function keep(policy, authorization, who)
-  if #authorization > LONGEST then return end
+  if #authorization > MAX_AUTHORIZATION then return end
   if count >= CACHE_ENTRIES then young, old, count = {}, young, 0 end
-  local known = young[policy]
-  if known == nil then
-    known = {}
-    young[policy] = known
+  local by_token = young[policy]
+  if by_token == nil then
+    by_token = {}
+    young[policy] = by_token
   end
-  if known[authorization] == nil then count = count + 1 end
-  known[authorization] = who
+  if by_token[authorization] == nil then count = count + 1 end
+  by_token[authorization] = who
 end
 
--- Who it is; nil where it has to be found out.
+-- The token's caller; nil if it is not known.
 local function recall(policy, authorization, now)
-  local known = young[policy]
-  local who = known and known[authorization]
+  local by_token = young[policy]
+  local who = by_token and by_token[authorization]
   if who == nil then
-    known = old[policy]
-    who = known and known[authorization]
+    by_token = old[policy]
+    who = by_token and by_token[authorization]
     if who == nil then return nil end
     keep(policy, authorization, who)
   end
   return now < who.ends and who or nil
 end
 
--- On the answer's way back: keep what authz said, if it said it under the policy that this route is of.
+-- When the response comes: keeps what authz said of `asked`, if it said it under the policy that the route has.
 local function remember(metadata, asked, now)
   local said = metadata:get(AUTHZ)
-  if said == nil or said.caller == nil or said["until"] == nil or said.epoch ~= asked.epoch then return end
-  local ends = math.min(said["until"], now + CACHE_SECONDS)
-  keep(asked.policy, asked.authorization, caller(said.subject, said.tier, said.caller, ends))
+  if said == nil or said[CALLER] == nil or said[UNTIL] == nil or said[EPOCH] ~= asked.epoch then return end
+  local ends = math.min(said[UNTIL], now + CACHE_SECONDS)
+  keep(asked.policy, asked.authorization, new_caller(said[SUBJECT], said[TIER], said[CALLER], ends))
 end
+
+return {recall = recall, remember = remember}

@@ -1,139 +1,39 @@
--- Identity without a call: where Envoy's jwt_authn verified a token and nothing else has to be asked, the caller is set
--- here and ext_authz is skipped. Anything out of the ordinary, and every refusal, is left to the authz service, so this
--- only ever says yes. PROVIDERS and TIERS are written before this text by translate/identity.py.
+-- Identity without a call: if Envoy's jwt_authn verified a token and nothing else has to be asked, the caller is known
+-- here and ext_authz is skipped. Whatever is unusual, and every denial, is left to the authz service: this module only
+-- ever allows.
 --
 -- Why the token's text is read again: jwt_authn's reader takes single quotes, trailing commas and the like, and what it
--- hands on has lost nulls and how long a number was. What authz's strict reader would refuse must not pass here.
+-- passes on has lost nulls and the length of numbers. What authz's strict reader rejects must not pass here.
+--
+-- Needs: names, config (providers, tiers), base64url, plain_json, caller.
+-- Gives: identify(settings, metadata, authorization, now).
 
-local byte, char, concat, find, lower, match, sub =
-  string.byte, string.char, table.concat, string.find, string.lower, string.match, string.sub
-local floor = math.floor
+local names, config, base64url, plain_json, caller = ...
 
-local VERIFIED = "envoy.filters.http.jwt_authn"
+local byte, find, lower, match = string.byte, string.find, string.lower, string.match
+local is_canonical, decoded = base64url.is_canonical, base64url.decoded
+local plain_object, new_caller = plain_json.object, caller.new
+
+local VERIFIED = names.namespace.JWT_AUTHN
+local PROVIDERS, TIERS = config.providers, config.tiers
 local MAX_TOKEN, MAX_SUBJECT, MAX_KID = 8192, 256, 256
-local MAX_DEPTH, MAX_CONTAINERS, MAX_NUMBER = 8, 64, 15 -- less than authz takes: plain tokens have less
 local HEADER_FIELDS = {alg = true, typ = true, cty = true, kid = true, x5t = true, ["x5t#S256"] = true}
 local TYPES = {["jwt"] = true, ["at+jwt"] = true, ["application/jwt"] = true, ["application/at+jwt"] = true}
 
--- Base64url (RFC 4648 section 5): the value of each character's code.
-local DIGIT = {}
-for value = 0, 63 do
-  DIGIT[byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", value + 1)] = value
-end
+-- A segment of a token always says the same, so it is read once a worker. Two generations, each of so many segments.
+local MAX_SEGMENTS, MAX_SEGMENT = 512, 2048
+local young, old, count = {}, {}, 0
 
--- The last character's unused bits are zero (section 3.5), and the length is possible.
-local function canonical(segment)
-  local rest = #segment % 4
-  return rest == 0 or rest == 2 and DIGIT[byte(segment, -1)] % 16 == 0 or rest == 3 and DIGIT[byte(segment, -1)] % 4 == 0
-end
-
-local pieces = {}
-
--- Of text that is canonical, without a character that is none.
-local function decoded(segment)
-  local count, length = 0, #segment
-  for at = 1, length - 3, 4 do
-    local a, b, c, d = byte(segment, at, at + 3)
-    b, c = DIGIT[b], DIGIT[c]
-    count = count + 1
-    pieces[count] = char(DIGIT[a] * 4 + floor(b / 16), b % 16 * 16 + floor(c / 4), c % 4 * 64 + DIGIT[d])
-  end
-  local rest = length % 4
-  if rest > 0 then
-    local a, b, c = byte(segment, length - rest + 1, length)
-    b = DIGIT[b]
-    count = count + 1
-    pieces[count] = char(DIGIT[a] * 4 + floor(b / 16))
-    if rest == 3 then pieces[count] = pieces[count] .. char(b % 16 * 16 + floor(DIGIT[c] / 4)) end
-  end
-  return concat(pieces, "", 1, count)
-end
-
--- A reader of plain JSON: printable ASCII without escapes, short numbers, no null, no name twice. What is not plain may
--- still be right; then it is nil, and authz is asked.
-local PLAIN = '^"([^%c"\\\128-\255]*)"[ \t\r\n]*()'
-local value_at
-
-local function number_at(text, at)
-  local digits, after = match(text, "^(%-?%d+%.?%d*)[ \t\r\n]*()", at)
-  if digits == nil or #digits > MAX_NUMBER or find(digits, "^%-?0%d") or byte(digits, -1) == 46 then return nil end
-  return tonumber(digits), after
-end
-
-local function object_at(text, at, depth, budget)
-  local members = {}
-  at = match(text, "^{[ \t\r\n]*()", at)
-  if byte(text, at) == 125 then return members, match(text, "^}[ \t\r\n]*()", at) end
-  while true do
-    local name, value
-    name, at = match(text, PLAIN, at)
-    if name == nil or members[name] ~= nil then return nil end
-    at = match(text, "^:[ \t\r\n]*()", at)
-    if at == nil then return nil end
-    value, at = value_at(text, at, depth, budget)
-    if value == nil then return nil end
-    members[name] = value
-    local mark = byte(text, at)
-    if mark == 125 then return members, match(text, "^}[ \t\r\n]*()", at) end
-    if mark ~= 44 then return nil end
-    at = match(text, "^,[ \t\r\n]*()", at)
-  end
-end
-
-local function array_at(text, at, depth, budget)
-  local items, count = {}, 0
-  at = match(text, "^%[[ \t\r\n]*()", at)
-  if byte(text, at) == 93 then return items, match(text, "^%][ \t\r\n]*()", at) end
-  while true do
-    count = count + 1
-    items[count], at = value_at(text, at, depth, budget)
-    if items[count] == nil then return nil end
-    local mark = byte(text, at)
-    if mark == 93 then return items, match(text, "^%][ \t\r\n]*()", at) end
-    if mark ~= 44 then return nil end
-    at = match(text, "^,[ \t\r\n]*()", at)
-  end
-end
-
--- The value and where the text goes on; nil where it is not plain.
-function value_at(text, at, depth, budget)
-  local mark = byte(text, at)
-  if mark == 34 then return match(text, PLAIN, at) end
-  if mark == 123 or mark == 91 then
-    budget.containers = budget.containers - 1
-    if depth == 0 or budget.containers == 0 then return nil end
-    if mark == 123 then return object_at(text, at, depth - 1, budget) end
-    return array_at(text, at, depth - 1, budget)
-  end
-  if mark == 116 or mark == 102 then
-    local word, after = match(text, "^(%a+)[ \t\r\n]*()", at)
-    if word == "true" or word == "false" then return word == "true", after end
-    return nil
-  end
-  return number_at(text, at)
-end
-
-local function plain_object(segment)
-  local text = decoded(segment)
-  local start = match(text, "^[ \t\r\n]*(){")
-  if start == nil then return nil end
-  local members, stop = value_at(text, start, MAX_DEPTH, {containers = MAX_CONTAINERS})
-  return stop == #text + 1 and members or nil
-end
-
--- What text says never changes, so it is read once a worker: two generations, each of so many texts.
-local MAX_READ, MAX_REMEMBERED = 512, 2048
-local young, old, remembered = {}, {}, 0
-
+-- The segment's object; false if it is not plain.
 local function object_of(segment)
   local known = young[segment]
   if known ~= nil then return known end
   known = old[segment]
-  if known == nil then known = plain_object(segment) or false end
-  if #segment <= MAX_REMEMBERED then
-    if remembered == MAX_READ then young, old, remembered = {}, young, 0 end
+  if known == nil then known = plain_object(decoded(segment)) or false end
+  if #segment <= MAX_SEGMENT then
+    if count == MAX_SEGMENTS then young, old, count = {}, young, 0 end
     young[segment] = known
-    remembered = remembered + 1
+    count = count + 1
   end
   return known
 end
@@ -159,16 +59,16 @@ local function is_in_time(claims, leeway, now)
   return claims.iat == nil or type(claims.iat) == "number"
 end
 
--- jwt_authn takes audiences for equal that differ in their scheme or a trailing slash; authz does not.
+-- jwt_authn takes two audiences for equal if they differ in their scheme or a trailing slash only; authz does not.
 local function is_for_us(audience, audiences)
   if audiences == nil then return true end
   if type(audience) ~= "table" then return type(audience) == "string" and audiences[audience] ~= nil end
-  local named, count = false, 0
+  local named, entries = false, 0
   for _, name in pairs(audience) do
     if type(name) ~= "string" then return false end
-    named, count = named or audiences[name] ~= nil, count + 1
+    named, entries = named or audiences[name] ~= nil, entries + 1
   end
-  return named and count == #audience
+  return named and entries == #audience
 end
 
 local function subject_of(claims, provider)
@@ -190,7 +90,7 @@ local function holds(list, name)
   return find(list, "," .. name .. ",", 1, true) ~= nil
 end
 
--- Whether the claims make a caller whom this provider may vouch for, on this route.
+-- The caller's subject and tier, if the provider may vouch for it on this route; else nil.
 local function caller_of(claims, provider, settings, now)
   if claims.iss ~= nil and type(claims.iss) ~= "string" or provider.issuer ~= nil and claims.iss ~= provider.issuer
     or claims.jti ~= nil and (type(claims.jti) ~= "string" or settings.revoked_ids)
@@ -206,8 +106,8 @@ local function caller_of(claims, provider, settings, now)
   return subject, tier
 end
 
--- The provider whose key verified the token. jwt_authn reads it from Authorization alone, after `Bearer `, so it is the
--- one whose text is read here.
+-- The provider whose key verified the token. jwt_authn reads tokens from Authorization alone, after `Bearer `, so it is
+-- the token that is read here.
 local function verified_by(metadata)
   local seen = metadata:get(VERIFIED)
   if seen == nil then return nil end
@@ -217,15 +117,17 @@ local function verified_by(metadata)
   return nil
 end
 
--- Who the token's caller is; nil where authz has to say.
+-- The token's caller; nil if authz has to decide.
 local function identify(settings, metadata, authorization, now)
   local provider = verified_by(metadata)
   if provider == nil or settings.ask or #authorization > MAX_TOKEN + 7 then return nil end
   local head, body, signature = match(authorization, "^Bearer ([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")
-  if head == nil or not (canonical(head) and canonical(body) and canonical(signature)) then return nil end
+  if head == nil or not (is_canonical(head) and is_canonical(body) and is_canonical(signature)) then return nil end
   local header, claims = object_of(head), object_of(body)
   if not header or not claims or not is_plain_header(header, provider) then return nil end
   local subject, tier = caller_of(claims, provider, settings, now)
   if subject == nil then return nil end
-  return caller(subject, tier, provider.name .. "/" .. subject, claims.exp + provider.leeway)
+  return new_caller(subject, tier, provider.name .. "/" .. subject, claims.exp + provider.leeway)
 end
+
+return {identify = identify}

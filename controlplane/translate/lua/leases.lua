@@ -1,161 +1,188 @@
--- Leases: requests that the rate-limit service has charged ahead, spent here without asking it. A lease belongs to this
--- worker, to one caller and tier, and to the numbers that held; it ends a moment after it was asked for. What is not
--- covered asks, and says what became of the last lease, so that the service can size the next.
+-- Leases: requests that the rate-limit service has charged in advance. They are prepaid: they pass without asking it.
 --
--- A refusal is kept in the same way: the service said how long a request would have to wait, and until then, or for
--- REFUSED_SECONDS if that is sooner, the caller's requests are refused here.
+-- A lease belongs to this worker, to one account (a caller and its tier, or an address), and to the limits that held.
+-- It ends a moment after it was asked for. A request that no lease pays for asks the service, and reports what became
+-- of the last lease, so that the service can size the next.
+--
+-- An account that is over its limit is kept in the same way: the service said how long a request would have to wait.
+-- Until then, or for OVER_LIMIT_SECONDS if that is sooner, requests are decided here.
+--
+-- Needs: names, in_flight.
+-- Gives: spend(headers, metadata, limits, caller_account, now). It leaves one of three things in flight, each with its
+-- own functions for the response: describe(headers, what, now) or give_back(what); describe_over_limit(headers, what);
+-- read_response(headers, metadata, asked).
 
-local LIMITER = "envoy.filters.http.ratelimit"
+local names, in_flight = ...
+
+local remember = in_flight.add
+local header, response, key = names.header, names.response_header, names.key
+local PREPAID, IS_PREPAID = header.PREPAID, names.mark.PREPAID
+local LEASE_REPORT, OVER_LIMIT = header.LEASE_REPORT, header.OVER_LIMIT
+local LIMIT, REMAINING, RESET, STATE, POLICY =
+  response.LIMIT, response.REMAINING, response.RESET, response.STATE, response.POLICY
+local RATE_LIMIT, RULE, LEASE, OVER_LIMIT_MS = names.namespace.RATE_LIMIT, key.RULE, key.LEASE, key.OVER_LIMIT_MS
+
 local WORKER = string.match(tostring({}), "0x(%x+)") .. string.format("%x", os.time() % 65536)
-local MAX_LEASES, MAX_REPLICAS = 20000, 8
-local REFUSED_SECONDS = 0.1 -- an operator who gives something back waits as long before the answer
-local LEASE_SECONDS = 0.1 -- what was asked for earlier has ended
+local MAX_ACCOUNTS, MAX_REPLICAS = 20000, 8
+local OVER_LIMIT_SECONDS = 0.1 -- as long may an operator's reset take to be noticed
+local LEASE_SECONDS = 0.1 -- a lease that was asked for earlier has ended
 
--- By the route's limits and the caller, in two generations as in the decision cache. An account has the lease in use, the
--- next, which was asked for in time, and what was taken of each replica of the service, the latest last.
+-- Accounts by the route's limits and the caller, in two generations as in the decision cache. An account has the lease
+-- in use, the next one if it was granted early, and the last grant of each replica of the service, the latest last.
 local young, old, count = {}, {}, 0
 
-local function account_of(key)
-  local account = young[key]
+local function account_of(name)
+  local account = young[name]
   if account ~= nil then return account end
-  account = old[key] or {taken = {}, left = 0, ends = 0, asked = 0, awaited = 0}
-  if count >= MAX_LEASES then young, old, count = {}, young, 0 end
-  young[key], count = account, count + 1
+  account = old[name] or {grants = {}, left = 0, ends = 0, asked = 0, awaited_since = 0}
+  if count >= MAX_ACCOUNTS then young, old, count = {}, young, 0 end
+  young[name], count = account, count + 1
   return account
 end
 
--- What was taken of the replica that granted a lease.
-local function taken_of(account, replica)
-  local all = account.taken
-  local known = {replica = replica, spent = 0}
-  for at, each in ipairs(all) do
-    if each.replica == replica then
-      known = table.remove(all, at)
+-- The account's grant of this replica, now the latest. `spent` counts over all leases of the replica.
+local function grant_of(account, replica)
+  local grants = account.grants
+  local found = {replica = replica, spent = 0}
+  for at, grant in ipairs(grants) do
+    if grant.replica == replica then
+      found = table.remove(grants, at)
       break
     end
   end
-  if #all == MAX_REPLICAS then table.remove(all, 1) end -- that one will take this worker for a new one
-  all[#all + 1] = known
-  return known
+  if #grants == MAX_REPLICAS then table.remove(grants, 1) end -- that replica will take this worker for a new one
+  grants[#grants + 1] = found
+  return found
 end
 
-local function begin(account, lease)
-  account.following = nil
-  account.left, account.ends, account.terms = lease.units, lease.ends, lease
-  account.renew_at = math.floor(lease.units / 2)
+local function use(account, lease)
+  account.next = nil
+  account.left, account.ends, account.lease = lease.requests, lease.ends, lease
+  account.renew_at = math.floor(lease.requests / 2)
 end
 
--- Who asks more seldom than a lease lasts has no use for one, and asks as if there were none: that is cheaper.
--- Others want one, unless one may be on its way: from another replica it would come beside that one, and end unspent.
+-- A caller that asks less often than a lease lasts has no use for one, and asks without a report: that is cheaper. A
+-- busy one wants a lease, unless one may be on its way: a second one, from another replica, would end unspent.
 local function ask(headers, metadata, account, now)
   local is_busy = now - account.asked < LEASE_SECONDS
   account.asked = now
   if not is_busy then return end
-  local wait = account.awaited - now
-  local wanted = wait <= 0 or wait > LEASE_SECONDS -- a clock that was set back makes nobody wait
-  if wanted then account.awaited = now + LEASE_SECONDS end
-  local report = WORKER .. (wanted and ".1" or ".0")
-  for _, each in ipairs(account.taken) do
-    report = report .. ";" .. each.replica .. "." .. each.serial .. "." .. each.spent
+  local waited = now - account.awaited_since
+  local is_wanted = waited >= LEASE_SECONDS or waited < 0 -- a clock that was set back makes nobody wait
+  if is_wanted then account.awaited_since = now end
+  local report = WORKER .. (is_wanted and ".1" or ".0")
+  for _, grant in ipairs(account.grants) do
+    report = report .. ";" .. grant.replica .. "." .. grant.serial .. "." .. grant.spent
   end
-  headers:replace("x-mgw-lease", report)
-  note(metadata, {account = account, asked = now, wanted = wanted})
+  headers:replace(LEASE_REPORT, report)
+  remember(metadata, {account = account, asked = now, is_wanted = is_wanted})
 end
 
-local function refuse(headers, metadata, refusal, now)
-  local wait = math.max(1, math.ceil(refusal.passes - now))
-  headers:replace("x-mgw-refused", string.format("%d", wait))
-  metadata:set(LIMITER, "rule", refusal.rule)
-  note(metadata, {refusal = refusal, wait = wait})
+local function reject(headers, metadata, over_limit, now)
+  local wait = math.max(1, math.ceil(over_limit.passes - now))
+  headers:replace(OVER_LIMIT, string.format("%d", wait))
+  metadata:set(RATE_LIMIT, RULE, over_limit.rule)
+  remember(metadata, {over_limit = over_limit, wait = wait})
 end
 
--- Lets the request pass or refuses it without asking, or notes that it asks; tells which.
-local function spend(headers, metadata, limits, charged, now)
-  local account = account_of(limits .. charged)
-  if account.refusal ~= nil then
-    if now < account.refusal.ends then
-      account.asked = now -- who goes on is busy when it ends
-      refuse(headers, metadata, account.refusal, now)
+-- Decides the request here if it is prepaid or over limit, and returns true. Else returns false: the service is asked.
+local function spend(headers, metadata, limits, caller_account, now)
+  local account = account_of(limits .. caller_account)
+  local over_limit = account.over_limit
+  if over_limit ~= nil then
+    if now < over_limit.ends then
+      account.asked = now -- a caller that keeps retrying counts as busy
+      reject(headers, metadata, over_limit, now)
       return true
     end
-    account.refusal = nil
+    account.over_limit = nil
   end
   if account.left == 0 or now >= account.ends then
-    local following = account.following
+    local following = account.next
     if following == nil or now >= following.ends then
       account.left = 0
       ask(headers, metadata, account, now)
       return false
     end
-    begin(account, following)
+    use(account, following)
   end
   if account.left == account.renew_at then
     account.renew_at = -1
     ask(headers, metadata, account, now)
     return false
   end
-  local terms = account.terms
-  account.left, terms.of.spent = account.left - 1, terms.of.spent + 1
-  headers:replace("x-mgw-leased", "1")
-  note(metadata, {account = account, spent = terms, after = terms.units - account.left})
+  local lease = account.lease
+  account.left, lease.grant.spent = account.left - 1, lease.grant.spent + 1
+  headers:replace(PREPAID, IS_PREPAID)
+  remember(metadata, {account = account, lease = lease, spent = lease.requests - account.left})
   return true
 end
 
-local function take_refusal(headers, said, asked)
-  local seconds = said.refused / 1000
-  asked.account.refusal = {
-    rule = said.rule, passes = asked.asked + seconds, ends = asked.asked + math.min(seconds, REFUSED_SECONDS),
-    limit = headers:get("x-ratelimit-limit"), reset = headers:get("x-ratelimit-reset"),
-    policy = headers:get("ratelimit-policy"), kind = string.match(headers:get("ratelimit") or "", '^"%a+"') or '"minute"',
+local function read_over_limit(headers, said, asked)
+  local seconds = said[OVER_LIMIT_MS] / 1000
+  asked.account.over_limit = {
+    rule = said[RULE], passes = asked.asked + seconds, ends = asked.asked + math.min(seconds, OVER_LIMIT_SECONDS),
+    limit = headers:get(LIMIT), reset = headers:get(RESET), policy = headers:get(POLICY),
+    kind = string.match(headers:get(STATE) or "", '^"%a+"') or '"minute"',
   }
 end
 
--- The answer to a request that asked: a lease may have come with it, or a refusal that holds for a while.
-local function take(headers, metadata, asked)
-  if asked.wanted then asked.account.awaited = 0 end
-  local said = metadata:get(LIMITER)
-  if said ~= nil and said.refused ~= nil then return take_refusal(headers, said, asked) end
-  local text = said and said.lease
-  if text == nil then return end
-  local replica, serial, units, cost, span = string.match(text, "^(%x+) (%d+) (%d+) (%d+) (%d+)$")
-  local remaining = tonumber(headers:get("x-ratelimit-remaining"))
+local function read_lease(headers, text, asked)
+  local replica, serial, requests, hits, milliseconds = string.match(text, "^(%x+) (%d+) (%d+) (%d+) (%d+)$")
+  local remaining = tonumber(headers:get(REMAINING))
   if serial == nil or remaining == nil then return end
   local account = asked.account
-  local of = taken_of(account, replica)
-  of.serial = serial
+  local grant = grant_of(account, replica)
+  grant.serial = serial
   local lease = {
-    of = of, units = tonumber(units), cost = tonumber(cost), ends = asked.asked + tonumber(span) / 1000,
-    remaining = remaining, limit = headers:get("x-ratelimit-limit"), reset = headers:get("x-ratelimit-reset"),
-    policy = headers:get("ratelimit-policy"),
+    grant = grant, requests = tonumber(requests), hits = tonumber(hits),
+    ends = asked.asked + tonumber(milliseconds) / 1000,
+    remaining = remaining, limit = headers:get(LIMIT), reset = headers:get(RESET), policy = headers:get(POLICY),
   }
   if account.left > 0 then
-    account.following = lease
+    account.next = lease
   else
-    begin(account, lease)
+    use(account, lease)
   end
 end
 
--- The request was refused before the limiter, and no service saw it. Its unit can be spent while the lease is in use; it
--- stays told as spent.
+-- The response to a request that asked may bring a lease, or say that the account is over its limit for a while.
+local function read_response(headers, metadata, asked)
+  if asked.is_wanted then asked.account.awaited_since = 0 end
+  local said = metadata:get(RATE_LIMIT)
+  if said == nil then return end
+  if said[OVER_LIMIT_MS] ~= nil then return read_over_limit(headers, said, asked) end
+  if said[LEASE] ~= nil then read_lease(headers, said[LEASE], asked) end
+end
+
+-- A prepaid request was rejected before the limiter, so its lease can pay for another one while it is in use. The
+-- report still counts it as spent.
 local function give_back(what)
   local account = what.account
-  if account.terms == what.spent and account.left > 0 then account.left = account.left + 1 end
+  if account.lease == what.lease and account.left > 0 then account.left = account.left + 1 end
 end
 
-local function tell(headers, terms, kind, remaining, wait)
-  headers:replace("x-ratelimit-limit", terms.limit)
-  headers:replace("x-ratelimit-remaining", string.format("%d", remaining))
-  headers:replace("x-ratelimit-reset", terms.reset)
-  headers:replace("ratelimit-policy", terms.policy)
-  headers:replace("ratelimit", string.format("%s;r=%d;t=%d", kind, remaining, wait))
+local function set_headers(headers, terms, kind, remaining, wait)
+  headers:replace(LIMIT, terms.limit)
+  headers:replace(REMAINING, string.format("%d", remaining))
+  headers:replace(RESET, terms.reset)
+  headers:replace(POLICY, terms.policy)
+  headers:replace(STATE, string.format("%s;r=%d;t=%d", kind, remaining, wait))
 end
 
--- What the service would have said.
-local function describe(headers, spent, after, now)
-  local remaining = math.max(0, spent.remaining - after * spent.cost)
-  tell(headers, spent, '"minute"', remaining, math.max(0, math.ceil(tonumber(spent.reset) - now)))
+-- The headers that the service would have sent with a prepaid request's response.
+local function describe(headers, what, now)
+  local lease = what.lease
+  local remaining = math.max(0, lease.remaining - what.spent * lease.hits)
+  set_headers(headers, lease, '"minute"', remaining, math.max(0, math.ceil(tonumber(lease.reset) - now)))
 end
 
-local function describe_refusal(headers, what)
-  tell(headers, what.refusal, what.refusal.kind, 0, what.wait)
+-- The same for a request that is over limit.
+local function describe_over_limit(headers, what)
+  set_headers(headers, what.over_limit, what.over_limit.kind, 0, what.wait)
 end
+
+return {
+  spend = spend, read_response = read_response, give_back = give_back,
+  describe = describe, describe_over_limit = describe_over_limit,
+}

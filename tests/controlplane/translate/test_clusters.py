@@ -1,4 +1,4 @@
-"""Clusters and endpoints: pools, breakers, time limits, and where the members are."""
+"""Clusters: pools, breakers, time limits, and how Envoy finds the members."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from controlplane import protos
-from controlplane.errors import TranslationInconsistent
-from controlplane.topology import Address, Topology
-from controlplane.translate import assemble, clusters, endpoints
-from controlplane.xds import resources as types
-from tests.support.configs import TOPOLOGY, WIDE_TOPOLOGY, a_config, a_service, default_config, rich_config
+from controlplane.topology import Address
+from controlplane.translate import clusters
+from tests.support.configs import TOPOLOGY, a_service, default_config
 
 Cluster = protos.cluster.Cluster
 CA = "/etc/ssl/certs/ca-certificates.crt"
@@ -38,25 +36,6 @@ def test_endpoints_travel_by_eds_unless_a_name_has_to_be_resolved(urls: tuple[st
     assert cluster.type == kind
     assert cluster.HasField("load_assignment") == (kind == Cluster.STRICT_DNS)
     assert cluster.HasField("eds_cluster_config") == (kind == Cluster.EDS)
-
-
-def test_weights_and_ports() -> None:
-    """Each endpoint has its weight, and the scheme's own port where it names none."""
-    service = a_service(
-        endpoints=[{"url": "http://10.0.0.1", "weight": 3}, {"url": "http://[fd00::1]:81/"}, {"url": "HTTP://Demo"}]
-    )
-
-    found = endpoints.service_assignment(service)
-
-    assert found.cluster_name == "demo"
-    assert [
-        (
-            member.endpoint.address.socket_address.address,
-            member.endpoint.address.socket_address.port_value,
-            member.load_balancing_weight.value,
-        )
-        for member in found.endpoints[0].lb_endpoints
-    ] == [("10.0.0.1", 80, 3), ("fd00::1", 81, 1), ("demo", 80, 1)]
 
 
 def test_a_breaker_opens_for_a_service_with_one_endpoint() -> None:
@@ -147,47 +126,21 @@ def test_our_own_services(replicas: tuple[Address, ...], kind: int, passed_over:
     assert cluster.connect_timeout.ToTimedelta().total_seconds() + 0.1 <= 0.25
 
 
-@pytest.mark.parametrize("topology", [TOPOLOGY, WIDE_TOPOLOGY])
-def test_every_cluster_is_there(topology: Topology) -> None:
-    """Clusters hold our own parts and the operator's services; endpoints, those that travel by EDS."""
-    snapshot = assemble.snapshot(rich_config(), topology)
+@pytest.mark.parametrize(
+    ("given", "percent"), [(None, 20), ({"attempts": 1}, 20), ({"attempts": 1, "budget_percent": 5}, 5)]
+)
+def test_a_service_has_one_budget(given: dict[str, Any] | None, percent: int) -> None:
+    """It is there without retries too: a route may ask for them on its own."""
+    (threshold,) = as_dict(retries=given)["circuit_breakers"]["thresholds"]
 
-    assert set(snapshot.resources[types.CLUSTER]) == {
-        "mgw-authz",
-        "mgw-ratelimit",
-        "mgw-health",
-        "library",
-        "partner",
-        "sona",
-    }
-    assert set(snapshot.resources[types.ENDPOINT]) == {"library", "sona"}
+    assert threshold["retry_budget"] == {"budget_percent": {"value": percent}, "min_retry_concurrency": 3}
 
 
-def test_a_route_to_nowhere_is_our_own_fault() -> None:
-    """A route to a cluster that does not exist stops the publication: Envoy itself would take it."""
-    config = a_config()
-    broken = config.model_copy(update={"routes": [config.routes[0].model_copy(update={"service": "gone"})]})
+def test_slow_start() -> None:
+    """A new endpoint gets its share by and by, where the service says so."""
+    assert "least_request_lb_config" not in as_dict()
+    assert as_dict(slow_start_seconds=30) == as_dict()
+    found = as_dict(("http://10.0.0.1", "http://10.0.0.2"), slow_start_seconds=30)
 
-    with pytest.raises((TranslationInconsistent, KeyError)):
-        assemble.snapshot(broken, TOPOLOGY)
-
-
-@pytest.mark.parametrize(("urls", "others"), [("a", "b"), ("ab", "abc"), ("abc", "bc")])
-def test_an_endpoint_changes_nothing_else(urls: str, others: str) -> None:
-    """Another address, one more or one less moves the version of endpoints alone; another route, that of routes."""
-    addresses = {"a": "http://10.0.0.1:8081", "b": "http://10.0.0.2:8081", "c": "http://10.0.0.3:8081"}
-    services = [[a_service("demo", *(addresses[name] for name in names))] for names in (urls, others)]
-    before, moved = (assemble.snapshot(a_config(services=listed), TOPOLOGY) for listed in services)
-    rerouted = assemble.snapshot(a_config(services=services[0], routes=[]), TOPOLOGY)
-
-    assert [kind for kind in types.ORDER if moved.version(kind) != before.version(kind)] == [types.ENDPOINT]
-    assert [kind for kind in types.ORDER if rerouted.version(kind) != before.version(kind)] == [types.ROUTE]
-
-
-def test_an_envoy_may_say_where_it_listens() -> None:
-    """The address in a node's metadata comes before the document's; nothing else differs."""
-    documents = assemble.snapshot(a_config(), TOPOLOGY)
-    own = assemble.snapshot(a_config(), TOPOLOGY, Address("127.0.0.1", 9999))
-
-    assert [kind for kind in types.ORDER if own.version(kind) != documents.version(kind)] == [types.LISTENER]
-    assert b"127.0.0.1" in own.resources[types.LISTENER]["gateway"]
+    assert found["lb_policy"] == "LEAST_REQUEST"
+    assert found["least_request_lb_config"]["slow_start_config"] == {"slow_start_window": "30s"}

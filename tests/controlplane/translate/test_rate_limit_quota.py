@@ -1,4 +1,4 @@
-"""`limits.enforced_by: envoy`: the quota filter, what stays free of it, and the ceiling before it."""
+"""`limits.enforced_by: envoy`: the quota filter, what stays free of it, and the local fallback limit before it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from controlplane.config import envoy_validate
 from controlplane.config.model import GatewayConfig
 from controlplane.topology import RATELIMIT_CLUSTER
 from controlplane.translate import assemble, clusters, filters, local_rate_limit, rate_limit_quota, routes
+from controlplane.translate.headers import Header
 from controlplane.translate.jwt_authn import NO_KEYS
 from tests.support.configs import TOPOLOGY, WIDE_TOPOLOGY, a_config, values
 
@@ -32,7 +33,7 @@ def routes_of(config: GatewayConfig) -> dict[str, Any]:
 
 
 def test_the_quota_filter_takes_the_rate_limit_filters_place() -> None:
-    """The ceiling comes first: what it refuses is taken from no quota."""
+    """The local fallback limit comes first: what it rejects is taken from no quota."""
     names = [each.name for each in filters.http_filters(quota_config(), NO_KEYS)]
 
     assert filters.RATE_LIMIT not in names
@@ -48,7 +49,7 @@ def test_a_changed_table_moves_no_listener() -> None:
 
 @pytest.mark.parametrize("name", ["health", "health-live", "health-ready", "mgw-not-found", "mgw-bad-request"])
 def test_our_own_answers_are_free(name: str) -> None:
-    """Health and refusals pass the filter by, and the ceiling too."""
+    """Health and errors skip the filter, and the local fallback limit too."""
     policies = routes_of(quota_config())[name].typed_per_filter_config
     unpacked = protos.route_components.FilterConfig()
 
@@ -69,8 +70,8 @@ def test_an_operators_route_is_counted() -> None:
 
 
 def settings_of(route: Any) -> str:
-    """What the front door's script is told of a route."""
-    return str(route.metadata.filter_metadata[filters.FRONT]["settings"])
+    """What the request filter is told of a route."""
+    return str(route.metadata.filter_metadata[filters.REQUEST_FILTER]["settings"])
 
 
 def kinds_of(config: GatewayConfig) -> list[dict[str, str]]:
@@ -91,25 +92,25 @@ def how_read(value: dict[str, Any]) -> str:
 def test_who_spends_is_read_from_the_cheapest_place() -> None:
     """A bucket is a caller's, or an anonymous client's address; on a route with numbers of its own also the route's."""
     caller, counter, address = (
-        {"caller": rate_limit_quota.CALLER},
-        {"counter": rate_limit_quota.COUNTER},
+        {"caller": Header.CALLER},
+        {"counter": Header.COUNTER},
         {"address": "SourceIPInput"},
     )
 
     assert kinds_of(quota_config()) == [counter | caller, counter | address, caller, address]
 
 
-@pytest.mark.parametrize("name", [rate_limit_quota.CALLER, rate_limit_quota.COUNTER])
+@pytest.mark.parametrize("name", [Header.CALLER, Header.COUNTER])
 def test_what_names_a_bucket_is_nobodys_to_send_or_see(name: str) -> None:
-    """The front door's own headers: taken from clients, and gone before the upstream."""
+    """The request filter's own headers: removed from clients' requests, and removed before the upstream."""
     (remove, *_) = filters.early_mutations()
 
     assert re.fullmatch(remove.remove_on_match.key_matcher.safe_regex.regex, name)
     assert name in routes.route_configuration(quota_config()).request_headers_to_remove
 
 
-def test_a_routes_own_numbers_are_its_ceiling() -> None:
-    """Otherwise the tier's ceiling would hold a route down that may have more."""
+def test_a_routes_own_limits_are_its_fallback_limit() -> None:
+    """Otherwise the tier's fallback limit would reject requests to a route that allows more."""
     policy = protos.local_ratelimit.LocalRateLimit()
     assert routes_of(quota_config())["own"].typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].Unpack(policy)
 

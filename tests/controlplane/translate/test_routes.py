@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from controlplane import protos
 from controlplane.config.model import GatewayConfig, Route
 from controlplane.translate import filters, leases
-from controlplane.translate.policies import ratelimit_policy
 from controlplane.translate.routes import route_configuration
 from tests.support.configs import a_config, a_route, a_service, default_config, rich_config
 
@@ -109,9 +108,9 @@ def test_default_routes(method: str, path: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/api/v1/genres", "/nowhere"])
-def test_what_the_front_door_refuses_takes_no_other_route(path: str) -> None:
-    """The mark of the front door comes before everything else."""
-    assert first_match(routes_of(default_config()), "GET", path, x_mgw_refuse="path").name == BAD
+def test_a_rejected_path_takes_no_other_route(path: str) -> None:
+    """The request filter's mark comes before everything else."""
+    assert first_match(routes_of(default_config()), "GET", path, x_mgw_bad_request="path").name == BAD
 
 
 @pytest.mark.parametrize(
@@ -262,7 +261,7 @@ def test_what_authz_is_told(name: str, told: dict[str, str] | None) -> None:
 def test_every_operators_route_is_limited_alike() -> None:
     """One descriptor a request: route, tier, caller and address, each with a value whoever calls.
 
-    It is dropped where a lease covers the request, and says what became of the last one where there was one.
+    It is dropped if the request is prepaid, and reports what became of the last lease if there was one.
     """
     epoch = leases.epoch(rich_config())
     for name in ("books", "files", "generate"):
@@ -273,14 +272,20 @@ def test_every_operators_route_is_limited_alike() -> None:
                     "descriptor_key": "asked",
                     "descriptor_value": f"{epoch}/{name}",
                     "expect_match": False,
-                    "headers": [{"name": "x-mgw-leased", "present_match": True}],
+                    "headers": [{"name": "x-mgw-prepaid", "present_match": True}],
                 }
             },
             {"generic_key": {"descriptor_key": "route", "descriptor_value": name}},
             {"metadata": metadata_action("tier", "anonymous")},
             {"metadata": metadata_action("caller", "-")},
             {"remote_address": {}},
-            {"request_headers": {"header_name": "x-mgw-lease", "descriptor_key": "lease", "skip_if_absent": True}},
+            {
+                "request_headers": {
+                    "header_name": "x-mgw-lease-report",
+                    "descriptor_key": "lease",
+                    "skip_if_absent": True,
+                }
+            },
         ]
 
 
@@ -378,23 +383,3 @@ def test_any_origin_gets_no_credentials() -> None:
     assert anyone["allow_origin_string_match"] == [{"safe_regex": {"regex": ".*"}}]
     assert anyone["allow_credentials"] is False
     assert "allow_origin_string_match" not in cors_of(a_config())
-
-
-def test_a_route_without_leases_names_none() -> None:
-    """Where leases are turned off, or a route's cost comes with the answer, nobody is told under which to grant one."""
-    late = a_config(routes=[a_route(cost_from_response_header="x-cost")])
-    values = {"tiers": {"anonymous": {"rps": 1, "rpm": 10, "burst": 2}, "free": {"rps": 1, "rpm": 10, "burst": 2}}}
-    off = a_config(limits=values | {"leases": {"enabled": False}})
-
-    assert [leases.route_settings(config, config.routes[0], "e1") for config in (late, off)] == [{}, {}]
-    (limit,) = route_named(off, "all").route.rate_limits
-    assert limit.actions[0].header_value_match.descriptor_value == "yes"
-
-
-def test_changed_numbers_have_another_name() -> None:
-    """Any change of a limit, wherever it is; the number of replicas is none."""
-    before = rich_config()
-    tiers = {name: limit.model_copy(update={"rpm": limit.rpm + 1}) for name, limit in before.limits.tiers.items()}
-    after = before.model_copy(update={"limits": before.limits.model_copy(update={"tiers": tiers})})
-
-    assert leases.epoch(before) == ratelimit_policy(before, 3)["epoch"] != leases.epoch(after)
