@@ -14,12 +14,12 @@ from pydantic import ValidationError
 import authz_service.__main__ as authz_main
 import ratelimit_service.__main__ as ratelimit_main
 from authz_service.decision import API_KEY_PROVIDER
-from authz_service.keys import ALGORITHMS
 from authz_service.policy import read_policy as read_authz_policy
 from controlplane.config import model, rules
 from controlplane.config.model import GatewayConfig
 from controlplane.xds import resources as types
 from ratelimit_service.policy import read_policy as read_ratelimit_policy
+from service_kit.jwk import ALGORITHMS
 from tests.support.configs import a_config, default_config, rich_config, values
 
 ReadPolicies = Callable[[GatewayConfig], tuple[dict[str, Any], dict[str, Any]]]

@@ -207,4 +207,4 @@ async def test_how_long_a_refusal_holds(
     assert answers[20].overall_code == OVER_LIMIT
     assert ("over_limit_ms" in answers[20].dynamic_metadata) is told
     if told:
-        assert answers[20].dynamic_metadata["refused"] == 100
+        assert answers[20].dynamic_metadata["over_limit_ms"] == 100

@@ -9,8 +9,8 @@ import pytest
 from controlplane import protos
 from controlplane.translate import filters, leases, local_replies
 from controlplane.translate.headers import Header
-from controlplane.translate.policies import ratelimit_policy
 from controlplane.translate.jwt_authn import NO_KEYS
+from controlplane.translate.policies import ratelimit_policy
 from tests.support.configs import a_config, a_route, rich_config, values
 
 LIMITS: dict[str, Any] = values()["limits"]
