@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.limiter import Limiter
 from ratelimit_service.metrics import Metrics
 from ratelimit_service.operations import Operations
@@ -21,7 +21,7 @@ from ratelimit_service.quota_server import QuotaServer
 from ratelimit_service.rls_policy import is_rls, load
 from ratelimit_service.server import SERVICE, RateLimitServer
 from ratelimit_service.settings import Settings, read_settings
-from ratelimit_service.store_monitor import StoreWatch
+from ratelimit_service.store_monitor import StoreMonitor
 from service_kit import process
 from service_kit import settings as kit_settings
 from service_kit.ads_client import AdsClient
@@ -109,7 +109,7 @@ class Ratelimit:
         )
         from ratelimit_service.counters.redis import RedisCounters
 
-        watch = StoreWatch(self._metrics, self._set_store)
+        watch = StoreMonitor(self._metrics, self._set_store)
         counters = open_counters(settings.redis_url, watch, local, settings.store_timeout_seconds)
         self._start(counters.run())
         self._operator.operations = Operations(counters)
@@ -146,7 +146,7 @@ class Ratelimit:
     def _on_policy(self, document: Mapping[str, Any]) -> str | None:
         try:
             plan = read_policy(document)
-        except PolicyRefused as refusal:
+        except PolicyRejected as refusal:
             self._metrics.policy_refused.inc()
             return str(refusal)
         self._server.plan = plan
@@ -185,7 +185,7 @@ def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
 
     try:
         return RlsServer(metrics, load(settings.policy_file), settings.max_identities, settings.redis_url == "none")
-    except PolicyRefused as refusal:
+    except PolicyRejected as refusal:
         raise StartFailed(str(refusal)) from refusal
 
 

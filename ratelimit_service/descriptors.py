@@ -1,4 +1,4 @@
-"""What Envoy asks about: one descriptor's entries as a question about a caller."""
+"""What Envoy asks about: the entries of a rate-limit descriptor, read once, and the caller's key."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ DOMAIN = "mgw"
 ANONYMOUS = "anonymous"
 NOBODY = "-"
 """What the entry `caller` says for an anonymous caller."""
-LATE = ("charge", "late")
-"""The entry of a descriptor whose hits are known only after the answer."""
+POST_CHARGE = ("charge", "late")
+"""The entry of a descriptor whose hits are known only after the response."""
 TAG_LENGTH = 22
 
 
-class Question(NamedTuple):
-    """May this caller spend these hits on this route?"""
+class Descriptor(NamedTuple):
+    """May this caller spend these hits on this route? One descriptor of a request, read."""
 
     route: str
     tier: str
     caller: str
     remote_address: str
     hits: int
-    is_late: bool = False
-    """The request has been answered: nothing is asked, the hits are told."""
+    is_post_charge: bool = False
+    """The response is sent: nothing is asked, the hits are told."""
     report: Report | None = None
     """Which Envoy worker asks, if it can spend a lease."""
     lease: str = ""
     """EPOCH/ROUTE: under which numbers a lease would be spent, and on which route alone, if so."""
 
 
-def read_entries(entries: Iterable[tuple[str, str]], hits: int) -> Question | None:
-    """The question that a descriptor asks; None if it is not of our shape."""
+def read_descriptor(entries: Iterable[tuple[str, str]], hits: int) -> Descriptor | None:
+    """A descriptor from its entries; None if it is not of our shape."""
     found = dict(entries)
-    is_late = found.get(LATE[0]) == LATE[1]
+    is_post_charge = found.get(POST_CHARGE[0]) == POST_CHARGE[1]
     try:
-        question = Question(
+        descriptor = Descriptor(
             found["route"],
             found["tier"],
             found["caller"],
             found.get("remote_address", ""),
             hits,
-            is_late,
+            is_post_charge,
             read_report(found["lease"]) if "lease" in found else None,
             found.get("asked", ""),
         )
     except KeyError:
         return None
-    return question if question.caller and (question.caller != NOBODY or question.remote_address) else None
+    return descriptor if descriptor.caller and (descriptor.caller != NOBODY or descriptor.remote_address) else None
 
 
-def caller_tag(question: Question, anonymous_key: str) -> str:
+def caller_tag(descriptor: Descriptor, anonymous_key: str) -> str:
     """Stands for the caller in the store: 128 bits of a hash, so that a key tells and collides nothing."""
-    if question.caller != NOBODY:
-        return _tag("caller", question.caller)
+    if descriptor.caller != NOBODY:
+        return _tag("caller", descriptor.caller)
     if anonymous_key == "shared":
         return _tag("shared", "")
-    return _tag("address", question.remote_address)
+    return _tag("address", descriptor.remote_address)
 
 
 def shared_tag(name: str) -> str:

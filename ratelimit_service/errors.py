@@ -2,8 +2,8 @@
 
 RatelimitError
 ├── CountersUnavailable   the store could not count: decide without it
-├── PolicyRefused         the policy cannot be used: the last good one stays
-└── OperationRefused      what the operator asked of a caller's counters does not fit
+├── PolicyRejected        the policy cannot be used: the last good one stays
+└── OperationRejected     what the operator asked of a caller's counters does not fit
 
 A process that cannot start raises service_kit.errors.StartFailed.
 """
@@ -17,9 +17,9 @@ class CountersUnavailable(RatelimitError):
     """The store gave no answer that can be used; the decision falls to `on_store_failure`."""
 
 
-class PolicyRefused(RatelimitError):
+class PolicyRejected(RatelimitError):
     """The policy cannot be used; the message is for the operator."""
 
 
-class OperationRefused(RatelimitError):
+class OperationRejected(RatelimitError):
     """The operator's request does not fit; the message is for the operator."""

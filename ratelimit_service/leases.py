@@ -1,16 +1,16 @@
-"""Leases: a busy caller's next requests, charged ahead and spent by an Envoy worker without asking.
+"""Leases: a busy caller's next requests, prepaid, which an Envoy worker lets pass without asking.
 
-How exact limits stay exact: units of a lease are charged when it is granted, as if they were spent at its end. So
-they leave the window a whole minute after the last moment at which they can be spent, and the bucket refills from
-then on: whenever in its life a lease is spent, no window holds more than the limit. It is taken from the first half
-of the bucket and the first three quarters of the minute (decide.lua): near its limit, each request of a caller is
-asked about again, and the last one that fits passes.
+Why limits stay exact: a lease is charged when it is granted, as if all of it were spent at its end. Its hits leave the
+window a whole minute after the last moment at which they can be spent, and the bucket refills only from then on. So no
+window holds more than the limit, whenever the lease is spent. A lease is taken from the first half of the bucket and
+the first three quarters of the minute (decide.lua). Near the limit each request is asked about, and the last one that
+fits passes.
 
-What is not spent is lost to the caller. So a lease is short, as long as the caller is likely to need it, and what a
-worker has lost or may still lose is never more than a twentieth of the requests that it let pass.
+What is not spent is lost to the caller. So a lease lives no longer than the caller is likely to need it, and what a
+worker has lost or may still lose is at most a twentieth of the requests that it let pass.
 
-A worker's questions go to several replicas in turn, and each sizes its own leases by what became of those: so a lease
-carries the name of the replica that granted it, and a worker says of each replica apart what it spent.
+A worker asks several replicas in turn, and each replica sizes its own leases by what became of them. So a lease carries
+the name of the replica that granted it, and a worker reports for each replica what it spent.
 
 Pure: time is an argument, in microseconds of one monotonic clock.
 """
@@ -24,63 +24,64 @@ from typing import NamedTuple
 
 SPAN_US = 100_000
 """How long a lease can be spent. It bounds how late a changed override can take hold."""
-MAX_UNITS = 128
+MAX_REQUESTS = 128
 """Requests in one lease."""
 SHARE = 20
 """A lease is at most a twentieth of the smaller of `burst` and `rpm`, among all who hold one of the same counter."""
-MIN_UNITS = 32
+MIN_REQUESTS = 32
 """Where a lease could not be of so many requests there is none: under a `burst` of 640 each request is asked about."""
 RISK = 20
-"""Of so many requests that passed, one may be lost."""
+"""One of so many requests that passed may be lost."""
 ACTIVE_US = 1_000_000
-"""Who asked within this time shares in a counter's leases."""
+"""Workers that asked within this time share a counter's leases."""
 MAX_HOLDERS = 64
 MAX_REPORT = 512
 """Characters. A worker tells of the eight replicas whose leases it took last."""
 MAX_CALLERS = 20_000
 
 
-class Taken(NamedTuple):
-    """Of one replica's leases the last that a worker took, and what it spent of all of them so far."""
+class LeaseUse(NamedTuple):
+    """What a worker made of one replica's leases: the serial of the last one, and what it spent of all of them."""
 
     serial: int = 0
     spent: int = 0
 
 
-_NOTHING = Taken()
+_NOTHING = LeaseUse()
 
 
 class Report(NamedTuple):
-    """What an Envoy worker says when it asks: who it is, whether it wants a lease (not while one may be on its way),
-    and what it took of each replica, by the replica's name."""
+    """What an Envoy worker says when it asks: its name, whether it wants a lease (not while one may be on its way), and
+    what it made of each replica's leases, by the replica's name.
+    """
 
     holder: str
     wanted: bool
-    taken: Mapping[str, Taken]
+    uses: Mapping[str, LeaseUse]
 
 
-class Wish(NamedTuple):
-    """What the store is asked to charge ahead: so many requests, to be spent within this time."""
+class LeaseRequest(NamedTuple):
+    """What the store is asked to prepay: so many requests, to be spent within this time."""
 
-    units: int
+    requests: int
     span_us: int = SPAN_US
 
 
-NO_WISH = Wish(0, 0)
+NO_LEASE = LeaseRequest(0, 0)
 
 
 class Lease(NamedTuple):
-    """Requests that a worker may let pass by itself. `cost` is what each is charged."""
+    """Requests that a worker may let pass by itself. `hits` is what each is charged."""
 
     replica: str
     serial: int
-    units: int
-    cost: int
+    requests: int
+    hits: int
     span_us: int = SPAN_US
 
     def __str__(self) -> str:
-        """As Envoy's front door reads it."""
-        return f"{self.replica} {self.serial} {self.units} {self.cost} {self.span_us // 1000}"
+        """As leases.lua reads it."""
+        return f"{self.replica} {self.serial} {self.requests} {self.hits} {self.span_us // 1000}"
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class _Holder:
 
     @property
     def may_be_lost(self) -> int:
-        """How many more units may be put at risk."""
+        """How many more requests may be put at risk."""
         return (self.asks + self.spent) // RISK - (self.granted - self.spent)
 
 
@@ -121,19 +122,21 @@ def read_report(text: str) -> Report | None:
     holder, _, wanted = first.partition(".")
     if not holder or wanted not in ("0", "1") or len(text) > MAX_REPORT:
         return None
-    taken = {}
+    uses = {}
     for part in parts:
         replica, _, numbers = part.partition(".")
         serial, _, spent = numbers.partition(".")
         if not (replica and serial.isdecimal() and spent.isdecimal()):
             return None
-        taken[replica] = Taken(int(serial), int(spent))
-    return Report(holder, wanted == "1", taken)
+        uses[replica] = LeaseUse(int(serial), int(spent))
+    return Report(holder, wanted == "1", uses)
 
 
 class Leases:
-    """Who is worth a lease, by this replica. Bounded: the least recently seen callers are forgotten, with how busy they
-    were. No other replica, and none before it, may have had the name."""
+    """Which callers get leases from this replica. Bounded: the least recently seen callers are forgotten.
+
+    No other replica, and none before it, may have had the name.
+    """
 
     def __init__(self, name: str, max_callers: int = MAX_CALLERS) -> None:
         self._name = name
@@ -143,32 +146,32 @@ class Leases:
     def __len__(self) -> int:
         return len(self._callers)
 
-    def wish(self, key: str, report: Report, most: int, now_us: int) -> Wish:
-        """What to charge ahead for a worker's caller. `most` is the smaller of its `burst` and `rpm`, in requests."""
+    def request(self, key: str, report: Report, most: int, now_us: int) -> LeaseRequest:
+        """What to prepay for a worker's caller. `most` is the smaller of its `burst` and `rpm`, in requests."""
         holders = self._holders(key)
-        taken = report.taken.get(self._name, _NOTHING)
-        everywhere = sum(each.spent for each in report.taken.values())
-        holder = self._holder(holders, report.holder, taken, everywhere)
-        holder.hear(taken.spent, everywhere, now_us)
-        if not report.wanted or (taken.serial != holder.serial and now_us < holder.ends_us):
-            return NO_WISH  # a lease is on its way: the worker's other requests ask meanwhile
+        use = report.uses.get(self._name, _NOTHING)
+        everywhere = sum(each.spent for each in report.uses.values())
+        holder = self._holder(holders, report.holder, use, everywhere)
+        holder.hear(use.spent, everywhere, now_us)
+        if not report.wanted or (use.serial != holder.serial and now_us < holder.ends_us):
+            return NO_LEASE  # a lease is on its way: the worker's other requests ask meanwhile
         active = sum(now_us - other.asked_us < ACTIVE_US for other in holders.values())
         at_most = most // (SHARE * active)
-        units = min(int(holder.recent * 2 / 3), holder.may_be_lost, MAX_UNITS, at_most)
-        if units <= 0 or at_most < MIN_UNITS:
-            return NO_WISH
+        requests = min(int(holder.recent * 2 / 3), holder.may_be_lost, MAX_REQUESTS, at_most)
+        if requests <= 0 or at_most < MIN_REQUESTS:
+            return NO_LEASE
         holder.serial += 1
         holder.ends_us = now_us + SPAN_US
-        return Wish(units)
+        return LeaseRequest(requests)
 
-    def grant(self, key: str, report: Report, units: int, cost: int) -> Lease | None:
-        """What the store charged ahead, as a lease; None where that is nothing."""
+    def grant(self, key: str, report: Report, requests: int, hits: int) -> Lease | None:
+        """What the store prepaid, as a lease; None where that is nothing."""
         holders = self._callers.get(key)
         holder = holders.get(report.holder) if holders else None
-        if holder is None or not units:
+        if holder is None or not requests:
             return None
-        holder.granted += units
-        return Lease(self._name, holder.serial, units, cost)
+        holder.granted += requests
+        return Lease(self._name, holder.serial, requests, hits)
 
     def _holders(self, key: str) -> OrderedDict[str, _Holder]:
         holders = self._callers.get(key)
@@ -181,11 +184,11 @@ class Leases:
         return holders
 
     @staticmethod
-    def _holder(holders: OrderedDict[str, _Holder], name: str, taken: Taken, everywhere: int) -> _Holder:
+    def _holder(holders: OrderedDict[str, _Holder], name: str, use: LeaseUse, everywhere: int) -> _Holder:
         holder = holders.get(name)
-        if holder is None or not holder.spent <= taken.spent <= holder.granted:  # it has forgotten, and begins anew
+        if holder is None or not holder.spent <= use.spent <= holder.granted:  # it has forgotten, and begins anew
             holder = holders[name] = _Holder(
-                serial=taken.serial, spent=taken.spent, granted=taken.spent, spent_everywhere=everywhere
+                serial=use.serial, spent=use.spent, granted=use.spent, spent_everywhere=everywhere
             )
             if len(holders) > MAX_HOLDERS:
                 holders.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The arithmetic of the two rules: pure functions of what was spent, the time, the cost and the numbers.
+"""The arithmetic of the two rules: pure functions of what was spent, the time, the hits and the limit.
 
 Times are whole microseconds and the bucket is counted in billionths of a token, so that every value is a whole number
 below 2^53: Lua's doubles and Python's integers then give the same answer, always.
@@ -16,7 +16,7 @@ WINDOW_US = 60 * SECOND_US
 TOKEN = 1_000_000_000
 MAX_NUMBER = 1_000_000
 """The largest `rps`, `rpm` and `burst`: above it the whole numbers would leave the exact range of a double."""
-MAX_COST = 2 * MAX_NUMBER
+MAX_CHARGE = 2 * MAX_NUMBER
 NEVER = -1
 """The wait of a request that costs more than the whole limit."""
 
@@ -25,7 +25,7 @@ BURST, MINUTE = "burst", "minute"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The numbers of both rules. `capacity` and `refill` are `burst` and `rps` in the bucket's own units."""
+    """The numbers of both rules. `capacity` and `refill` are `burst` and `rps` in the bucket's own unit."""
 
     rps: float
     rpm: int
@@ -52,25 +52,25 @@ class Rule:
     name: str
     limit: Limit
     is_shadow: bool = False
-    """It counts and tells what it would refuse; it refuses nothing."""
+    """It counts, and reports what would have been over limit. It has no effect on the request."""
     shared_tag: str = ""
     """For a rule that all callers share: stands in the caller's place."""
 
 
 class Charge(NamedTuple):
-    """What one descriptor asks: take `cost` from the caller's counter. `tag` stands for the caller.
+    """What one descriptor asks: take `hits` from the caller's counter. `tag` stands for the caller.
 
-    A late charge comes after the answer: nothing is left to refuse, so it takes the cost or whatever remains.
+    A post-charge comes after the response: nothing can be over limit any more, so it takes the hits or what remains.
     """
 
     tag: str
     rule: Rule
-    cost: int
-    is_late: bool = False
+    hits: int
+    is_post_charge: bool = False
 
     @property
-    def can_refuse(self) -> bool:
-        return not (self.rule.is_shadow or self.is_late)
+    def is_enforced(self) -> bool:
+        return not (self.rule.is_shadow or self.is_post_charge)
 
     @property
     def key(self) -> str:
@@ -112,7 +112,7 @@ class Verdict(NamedTuple):
     kind: str
     remaining: int
     reset_us: int
-    """Unix time: when the oldest counted hit leaves the window; on a refusal, when the request would pass."""
+    """Unix time: when the oldest counted hit leaves the window; over limit, when the request would pass."""
     retry_after: int
     """Whole seconds until the request would pass; 0 when it has passed."""
     now_us: int
@@ -123,22 +123,22 @@ def drained(level: int, elapsed_us: int, refill: int) -> int:
     return max(0, level - max(0, elapsed_us) * refill)
 
 
-def burst_wait_us(level: int, cost: int, capacity: int, refill: int) -> int:
-    """How long until the bucket has room for the cost."""
-    excess = level + cost * TOKEN - capacity
+def burst_wait_us(level: int, hits: int, capacity: int, refill: int) -> int:
+    """How long until the bucket has room for the hits."""
+    excess = level + hits * TOKEN - capacity
     if excess <= 0:
         return 0
-    if cost * TOKEN > capacity:
+    if hits * TOKEN > capacity:
         return NEVER
     return -(-excess // refill)
 
 
-def units_in_the_way(used: int, cost: int, rpm: int) -> int:
-    """How many of the oldest counted units must leave the window before the cost fits; NEVER if it never will."""
-    excess = used + cost - rpm
+def hits_in_the_way(used: int, hits: int, rpm: int) -> int:
+    """How many of the oldest counted hits must leave the window before the new hits fit; NEVER if it never will."""
+    excess = used + hits - rpm
     if excess <= 0:
         return 0
-    return NEVER if cost > rpm else excess
+    return NEVER if hits > rpm else excess
 
 
 def whole_seconds(wait_us: int) -> int:
@@ -148,42 +148,43 @@ def whole_seconds(wait_us: int) -> int:
     return max(1, -(-wait_us // SECOND_US))
 
 
-def late_units(used: int, cost: int, rpm: int) -> int:
-    """What a late charge adds to the window: at most what is left of it."""
-    return min(cost, max(0, rpm - used))
+def post_charge_hits(used: int, hits: int, rpm: int) -> int:
+    """What a post-charge adds to the window: at most what is left of it."""
+    return min(hits, max(0, rpm - used))
 
 
-def late_level(level: int, cost: int, capacity: int) -> int:
-    """Where a late charge takes the bucket: at most to empty."""
-    return max(level, min(level + cost * TOKEN, capacity))
+def post_charge_level(level: int, hits: int, capacity: int) -> int:
+    """Where a post-charge takes the bucket: at most to empty."""
+    return max(level, min(level + hits * TOKEN, capacity))
 
 
-def taken(charge: Charge, reading: Reading, passes: bool) -> tuple[int, int]:
-    """The units and the level that a charge left behind. `passes` is the request's verdict."""
+def charged(charge: Charge, reading: Reading, passes: bool) -> tuple[int, int]:
+    """The hits and the level that a charge left behind. `passes` is the request's verdict."""
     limit = reading.limit(charge.rule)
-    if charge.is_late:
-        return late_units(reading.used, charge.cost, limit.rpm), late_level(reading.level, charge.cost, limit.capacity)
+    if charge.is_post_charge:
+        level = post_charge_level(reading.level, charge.hits, limit.capacity)
+        return post_charge_hits(reading.used, charge.hits, limit.rpm), level
     if passes and reading.passes:
-        return charge.cost, reading.level + charge.cost * TOKEN
+        return charge.hits, reading.level + charge.hits * TOKEN
     return 0, reading.level
 
 
 def request_passes(charges: Sequence[Charge], readings: Sequence[Reading]) -> bool:
-    """Whether nothing that can refuse does."""
-    return all(reading.passes or not charge.can_refuse for charge, reading in zip(charges, readings, strict=True))
+    """Whether every enforced rule lets the request pass."""
+    return all(reading.passes or not charge.is_enforced for charge, reading in zip(charges, readings, strict=True))
 
 
 def judge(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -> Verdict | None:
-    """Combine the readings of one request: any refusal refuses all, and the longest wait is the one told.
+    """Combine the readings of one request: any rule that is over limit decides, and the longest wait is told.
 
-    None where nothing could have refused.
+    None where no rule is enforced.
     """
     passes = request_passes(charges, readings)
-    weigh = _allowed if passes else _refused
+    weigh = _allowed if passes else _over_limit
     verdicts = [
         weigh(now_us, _as_overridden(charge, reading), reading)
         for charge, reading in zip(charges, readings, strict=True)
-        if charge.can_refuse
+        if charge.is_enforced
     ]
     if len(verdicts) == 1:
         return verdicts[0]
@@ -192,10 +193,10 @@ def judge(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -
     return max(verdicts, key=lambda verdict: verdict.reset_us)
 
 
-def shadow_refusals(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -> list[Verdict]:
-    """What the shadow rules would have refused."""
+def shadows_over_limit(now_us: int, charges: Sequence[Charge], readings: Sequence[Reading]) -> list[Verdict]:
+    """The shadow rules that would have been over limit."""
     return [
-        _refused(now_us, _as_overridden(charge, reading), reading)
+        _over_limit(now_us, _as_overridden(charge, reading), reading)
         for charge, reading in zip(charges, readings, strict=True)
         if charge.rule.is_shadow and not reading.passes
     ]
@@ -208,12 +209,12 @@ def _as_overridden(charge: Charge, reading: Reading) -> Charge:
 
 
 def _allowed(now_us: int, charge: Charge, reading: Reading) -> Verdict:
-    remaining = max(0, charge.rule.limit.rpm - reading.used - charge.cost)
+    remaining = max(0, charge.rule.limit.rpm - reading.used - charge.hits)
     reset_us = (reading.oldest_us or now_us) + WINDOW_US
     return Verdict(True, charge, MINUTE, remaining, reset_us, 0, now_us)
 
 
-def _refused(now_us: int, charge: Charge, reading: Reading) -> Verdict:
+def _over_limit(now_us: int, charge: Charge, reading: Reading) -> Verdict:
     burst, minute = _comparable(reading.burst_wait_us), _comparable(reading.minute_wait_us)
     kind = MINUTE if minute > burst else BURST
     wait_us = max(burst, minute)

@@ -22,13 +22,13 @@ class Metrics:
         )
         self._refusals = Counter(
             "mgw_ratelimit_refusals",
-            "Requests refused, by the counter and the rule that refused.",
+            "Requests over limit, by the counter and the rule.",
             ("counter", "rule"),
             registry=self.registry,
         )
         self._shadow_refusals = Counter(
             "mgw_ratelimit_shadow_refusals",
-            "Requests that a shadow rule would have refused, by the counter and the rule.",
+            "Requests that would have been over limit by a shadow rule, by the counter and the rule.",
             ("counter", "rule"),
             registry=self.registry,
         )
@@ -54,18 +54,18 @@ class Metrics:
         self._unmatched = self._counter(
             "mgw_ratelimit_unmatched_descriptors", "Requests with a descriptor of unknown shape."
         )
-        self._late_units = self._counter("mgw_ratelimit_late_units", "Units charged after the answer.")
+        self._late_units = self._counter("mgw_ratelimit_late_units", "Hits charged after the response.")
         self._quota_streams = self._gauge("mgw_ratelimit_quota_streams", "Envoys that report their quotas.")
         self._quota_buckets = self._gauge("mgw_ratelimit_quota_buckets", "Buckets that Envoys hold.")
         self._without_policy = self._counter("mgw_ratelimit_without_policy", "Requests passed: no policy is known.")
         self.store_up = self._gauge("mgw_ratelimit_store_up", "1 while the store counts.")
         self.store_outages = self._counter("mgw_ratelimit_store_outages", "Times the store was lost.")
-        self.store_errors = self._counter("mgw_ratelimit_store_errors", "Commands that the store refused.")
-        self.settled = self._counter("mgw_ratelimit_settled_callers", "Counters told to the store after an outage.")
-        self.unsettled = self._counter("mgw_ratelimit_unsettled_callers", "Counters left out because time ran out.")
+        self.store_errors = self._counter("mgw_ratelimit_store_errors", "Commands that the store rejected.")
+        self.reconciled = self._counter("mgw_ratelimit_settled_callers", "Counters told to the store after an outage.")
+        self.unreconciled = self._counter("mgw_ratelimit_unsettled_callers", "Counters left out because time ran out.")
         self.identities = self._gauge("mgw_ratelimit_local_identities", "Counters held in this process.")
         self.policy_accepted = self._counter("mgw_ratelimit_policies_accepted", "Policies put in force.")
-        self.policy_refused = self._counter("mgw_ratelimit_policies_refused", "Policies refused.")
+        self.policy_refused = self._counter("mgw_ratelimit_policies_refused", "Policies rejected.")
         self.batch_size = self._histogram("mgw_ratelimit_batch_requests", "Requests in one write.", _BATCH_SIZES)
         self.store_seconds = self._histogram("mgw_ratelimit_store_seconds", "A batch's round trip.", _STORE_SECONDS)
         self._decision_children: dict[tuple[str, bool, str], Counter] = {}
@@ -80,23 +80,23 @@ class Metrics:
             self._decision_children[tier, allowed, mode] = child
         child.inc()
 
-    def refused(self, counter: str, rule: str) -> None:
-        """Count a refusal under the counter and the rule that refused."""
+    def over_limit(self, counter: str, rule: str) -> None:
+        """Count a request over limit under the counter and the rule."""
         child = self._refusal_children.get((counter, rule))
         if child is None:
             child = self._refusal_children[counter, rule] = self._refusals.labels(counter, rule)
         child.inc()
 
-    def shadow_refused(self, counter: str, rule: str) -> None:
-        """Count what a shadow rule would have refused."""
+    def shadow_over_limit(self, counter: str, rule: str) -> None:
+        """Count a request that would have been over limit by a shadow rule."""
         child = self._shadow_children.get((counter, rule))
         if child is None:
             child = self._shadow_children[counter, rule] = self._shadow_refusals.labels(counter, rule)
         child.inc()
 
-    def charged_late(self, units: int) -> None:
-        """Count units that were charged after the answer."""
-        self._late_units.inc(units)
+    def post_charged(self, hits: int) -> None:
+        """Count hits that were charged after the response."""
+        self._late_units.inc(hits)
 
     def operated(self, verb: str, outcome: str) -> None:
         """Count what an operator asked. Both come from fixed sets."""

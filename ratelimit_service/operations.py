@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ratelimit_service.counters.base import OperableCounters
-from ratelimit_service.descriptors import ANONYMOUS, NOBODY, Question, caller_tag
-from ratelimit_service.errors import OperationRefused
+from ratelimit_service.descriptors import ANONYMOUS, NOBODY, Descriptor, caller_tag
+from ratelimit_service.errors import OperationRejected
 from ratelimit_service.leases import SPAN_US
 from ratelimit_service.limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
 from ratelimit_service.policy import Plan
@@ -96,7 +96,7 @@ class Operations:
         self._counters = counters
 
     async def do(self, verb: Verb, values: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-        """The caller's counters after the operation. OperationRefused says what does not fit."""
+        """The caller's counters after the operation. OperationRejected says what does not fit."""
         operation = read_operation(verb, values)
         rules = plan.all_rules(operation.tier)
         tag = caller_tag(_question(operation), plan.anonymous_key)
@@ -129,7 +129,7 @@ class Operations:
         note = json.dumps({"reason": asked.reason, "by": asked.by})
         values = (until_us, lifetime_us, limit.burst, limit.refill, limit.rpm, note)
         if not await self._counters.operate(tag, name, "override", *values):
-            raise OperationRefused("expires_at: is over by the store's clock")
+            raise OperationRejected("expires_at: is over by the store's clock")
 
     async def _peek(self, tag: str, rules: Sequence[Rule]) -> list[dict[str, Any]]:
         shown = []
@@ -151,13 +151,13 @@ async def _leases_end() -> None:
 
 
 def read_operation(verb: Verb, values: Mapping[str, Any]) -> Operation:
-    """What is asked; OperationRefused names every field that does not fit."""
+    """What is asked; OperationRejected names every field that does not fit."""
     kinds: dict[str, type[Operation]] = {"peek": Operation, "reset": Reset, "grant": Grant, "override": SetOverride}
     kind = RemoveOverride if verb == "override" and "remove" in values else kinds[verb]
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise OperationRefused("; ".join(_problem(each) for each in error.errors())) from error
+        raise OperationRejected("; ".join(_problem(each) for each in error.errors())) from error
 
 
 def show(now_us: int, rule: Rule, reading: Reading, note: str) -> dict[str, Any]:
@@ -204,12 +204,12 @@ def _own(rules: Mapping[str, Rule], name: str) -> Rule:
     rule = rules.get(name)
     if rule is None or rule.shared_tag:
         own = ", ".join(sorted(name for name, rule in rules.items() if not rule.shared_tag))
-        raise OperationRefused(f"rule: the caller has no counter {name!r} of its own, only {own}")
+        raise OperationRejected(f"rule: the caller has no counter {name!r} of its own, only {own}")
     return rule
 
 
-def _question(operation: Operation) -> Question:
-    return Question("", operation.tier, operation.caller, operation.remote_address, 0)
+def _question(operation: Operation) -> Descriptor:
+    return Descriptor("", operation.tier, operation.caller, operation.remote_address, 0)
 
 
 def _problem(error: Any) -> str:

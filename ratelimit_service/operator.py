@@ -9,7 +9,7 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from ratelimit_service.errors import CountersUnavailable, OperationRefused
+from ratelimit_service.errors import CountersUnavailable, OperationRejected
 from ratelimit_service.operations import Operations, Verb
 from ratelimit_service.policy import Plan
 
@@ -19,8 +19,8 @@ METHODS: dict[str, Verb] = {"Peek": "peek", "Reset": "reset", "Override": "overr
 log = structlog.get_logger()
 
 
-class Watcher(Protocol):
-    """Hears of each operation."""
+class OperatorMetrics(Protocol):
+    """Counts each operation."""
 
     def operated(self, verb: str, outcome: str) -> None: ...
 
@@ -33,12 +33,12 @@ class PlanHolder(Protocol):
 
 
 class OperatorServer:
-    """Answers the four methods. Until there is a store and a policy, they are UNAVAILABLE."""
+    """Returns the four methods. Until there is a store and a policy, they are UNAVAILABLE."""
 
-    def __init__(self, holder: PlanHolder, watcher: Watcher, operations: Operations | None = None) -> None:
+    def __init__(self, holder: PlanHolder, metrics: OperatorMetrics, operations: Operations | None = None) -> None:
         self.operations = operations
         self._holder = holder
-        self._watcher = watcher
+        self._metrics = metrics
 
     def handler(self) -> grpc.GenericRpcHandler:
         methods = {
@@ -53,11 +53,11 @@ class OperatorServer:
         async def answer(request: Struct, context: grpc.aio.ServicerContext[Struct, Struct]) -> Struct:
             try:
                 return ParseDict(await self.do(verb, MessageToDict(request)), Struct())
-            except OperationRefused as refusal:
-                self._watcher.operated(verb, "refused")
+            except OperationRejected as refusal:
+                self._metrics.operated(verb, "refused")
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
             except CountersUnavailable as error:
-                self._watcher.operated(verb, "unavailable")
+                self._metrics.operated(verb, "unavailable")
                 await context.abort(grpc.StatusCode.UNAVAILABLE, f"the store does not answer: {error}")
 
         return answer
@@ -68,7 +68,7 @@ class OperatorServer:
         if plan is None or self.operations is None:
             raise CountersUnavailable("starting, without a policy yet")
         answer = await self.operations.do(verb, values, plan)
-        self._watcher.operated(verb, "done")
+        self._metrics.operated(verb, "done")
         if verb != "peek":
             log.info(f"limits.{verb}", **values)
         return answer

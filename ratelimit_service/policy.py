@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ratelimit_service.descriptors import ANONYMOUS, shared_tag
-from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.limits import MAX_NUMBER, Limit, Rule
 
 OnStoreFailure = Literal["share", "open", "closed"]
@@ -120,11 +120,11 @@ class Plan:
 
 
 def read_policy(document: Mapping[str, Any]) -> Plan:
-    """Check and compile a policy document; PolicyRefused names every problem with its path."""
+    """Check and compile a policy document; PolicyRejected names every problem with its path."""
     try:
         policy = RatelimitPolicy.model_validate(document)
     except ValidationError as error:
-        raise PolicyRefused("; ".join(_problem(each) for each in error.errors())) from error
+        raise PolicyRejected("; ".join(_problem(each) for each in error.errors())) from error
     return _compile(policy)
 
 

@@ -12,7 +12,7 @@ import grpc
 import structlog
 
 from envoy_api.envoy.service.rate_limit_quota.v3 import rlqs_pb2
-from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Question, caller_tag
+from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Descriptor, caller_tag
 from ratelimit_service.policy import Plan
 from ratelimit_service.quota import FILL_SECONDS, TTL_SECONDS, Assignment, Bucket, Budget, Quotas, in_messages
 
@@ -26,8 +26,8 @@ TIDY_SECONDS = 10.0
 log = structlog.get_logger()
 
 
-class Watcher(Protocol):
-    """Hears of what Envoys report."""
+class QuotaMetrics(Protocol):
+    """Counts what Envoys report."""
 
     def quota_spent(self, tier: str, allowed: int, denied: int) -> None: ...
     def quota_streams(self, streams: int, buckets: int) -> None: ...
@@ -36,8 +36,8 @@ class Watcher(Protocol):
 class QuotaServer:
     """Answers StreamRateLimitQuotas. Nothing is assigned until there is a policy: Envoy's own ceiling holds."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, metrics: QuotaMetrics) -> None:
+        self._metrics = metrics
         self._quotas = Quotas()
         self._plan: Plan | None = None
         self._streams: dict[int, _Outbox] = {}
@@ -97,7 +97,7 @@ class QuotaServer:
         self._post(self._quotas.report(number, bucket, allowed, denied, now_us()))
         if (allowed or denied) and self._plan is not None:
             tier = read_bucket(bucket).tier
-            self._watcher.quota_spent(tier if tier in self._plan.tiers else "unknown", allowed, denied)
+            self._metrics.quota_spent(tier if tier in self._plan.tiers else "unknown", allowed, denied)
 
     def _post(self, told: Iterable[Assignment]) -> None:
         for each in told:
@@ -106,7 +106,7 @@ class QuotaServer:
                 outbox.put(each)
 
     def _count(self) -> None:
-        self._watcher.quota_streams(len(self._streams), len(self._quotas))
+        self._metrics.quota_streams(len(self._streams), len(self._quotas))
 
 
 class _Outbox:
@@ -134,20 +134,20 @@ def now_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-def read_bucket(bucket: Bucket) -> Question:
+def read_bucket(bucket: Bucket) -> Descriptor:
     """Who spends, and from what: a verified caller in a tier, or else a client's address."""
     said = dict(bucket)
     tier, _, caller = said.get("caller", f"{ANONYMOUS} {NOBODY}").partition(" ")
-    return Question(
+    return Descriptor(
         route=said.get("counter", ""), tier=tier, caller=caller, remote_address=said.get("address", ""), hits=1
     )
 
 
 def find_budget(bucket: Bucket, plan: Plan) -> Budget:
     """The caller's own budget: of the route that has numbers of its own, else of the tier."""
-    question = read_bucket(bucket)
-    rule = plan.route(question.route).rule(question.tier)
-    return Budget(caller_tag(question, plan.anonymous_key) + rule.name, rule.limit)
+    descriptor = read_bucket(bucket)
+    rule = plan.route(descriptor.route).rule(descriptor.tier)
+    return Budget(caller_tag(descriptor, plan.anonymous_key) + rule.name, rule.limit)
 
 
 def render(told: Iterable[Assignment]) -> rlqs_pb2.RateLimitQuotaResponse:

@@ -1,4 +1,4 @@
-"""What a decision says to the client: header values and the body of a refusal, as text."""
+"""What a decision says to the client: header values and the body of a 429, as text."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def moving_headers(verdict: Verdict) -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=128)
-def refusal_headers(retry_after: int) -> tuple[tuple[str, str], ...]:
+def over_limit_headers(retry_after: int) -> tuple[tuple[str, str], ...]:
     """The headers that only a 429 has."""
     return (RETRY_AFTER, str(retry_after)), (CONTENT_TYPE, "application/json"), (ERROR, RATE_LIMITED)
 
 
 @lru_cache(maxsize=128)
-def refusal_body(retry_after: int) -> bytes:
+def over_limit_body(retry_after: int) -> bytes:
     """The body of a 429."""
     return (
         f'{{"error":{{"code":"{RATE_LIMITED}","message":"Too many requests","retry_after":{retry_after}}}}}'

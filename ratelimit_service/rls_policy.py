@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.windows import MAX_HITS, Unit
 
 SUFFIXES = (".yaml", ".yml")
@@ -85,19 +85,19 @@ def is_rls(path: Path) -> bool:
 
 
 def load(path: Path) -> RlsPolicy:
-    """The policy in a file, or in a directory of YAML files. PolicyRefused tells every mistake with file and line."""
+    """The policy in a file, or in a directory of YAML files. PolicyRejected tells every mistake with file and line."""
     files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES) if path.is_dir() else [path]
     if not files:
-        raise PolicyRefused(f"{path}: no YAML file is in it")
+        raise PolicyRejected(f"{path}: no YAML file is in it")
     try:
         texts = {str(file): file.read_text("utf-8") for file in files}
     except (OSError, ValueError) as error:
-        raise PolicyRefused(f"{path}: cannot be read: {error}") from error
+        raise PolicyRejected(f"{path}: cannot be read: {error}") from error
     return read_texts(texts)
 
 
 def read_texts(texts: Mapping[str, str]) -> RlsPolicy:
-    """The policy in these texts, by file name. PolicyRefused says every mistake with file and line."""
+    """The policy in these texts, by file name. PolicyRejected says every mistake with file and line."""
     domains: dict[str, Level] = {}
     problems: list[str] = []
     for name, text in texts.items():
@@ -105,7 +105,7 @@ def read_texts(texts: Mapping[str, str]) -> RlsPolicy:
         reader.read(text, domains)
         problems += reader.problems
     if problems:
-        raise PolicyRefused("; ".join(problems))
+        raise PolicyRejected("; ".join(problems))
     return RlsPolicy(domains)
 
 

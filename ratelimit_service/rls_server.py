@@ -25,12 +25,12 @@ _BY_NUMBER = {
 }
 
 
-class Watcher(Protocol):
-    """Hears of each decision."""
+class RlsMetrics(Protocol):
+    """Counts each decision."""
 
     def decided(self, tier: str, allowed: bool, mode: str) -> None: ...
-    def refused(self, counter: str, rule: str) -> None: ...
-    def shadow_refused(self, counter: str, rule: str) -> None: ...
+    def over_limit(self, counter: str, rule: str) -> None: ...
+    def shadow_over_limit(self, counter: str, rule: str) -> None: ...
     def degraded(self, mode: str) -> None: ...
     def unmatched(self) -> None: ...
     def without_policy(self) -> None: ...
@@ -49,12 +49,12 @@ NOTHING_ASKED = Asked(None, None)
 class RlsServer:
     """Answers ShouldRateLimit. While the store is away, each replica has the limits to itself."""
 
-    def __init__(self, watcher: Watcher, policy: RlsPolicy, max_counters: int, is_alone: bool = False) -> None:
+    def __init__(self, metrics: RlsMetrics, policy: RlsPolicy, max_counters: int, is_alone: bool = False) -> None:
         """`is_alone`: there is no store but this process."""
         self._policy = policy
         self._local = MemoryWindows(max_counters)
         self._windows: Windows | None = self._local if is_alone else None
-        self._watcher = watcher
+        self._metrics = metrics
 
     def use_store(self, store: Scripted) -> None:
         """Count in Redis."""
@@ -75,7 +75,7 @@ class RlsServer:
         asked = read_request(request, self._policy)
         spends = merged(asked)
         if not spends:
-            self._watcher.unmatched()
+            self._metrics.unmatched()
             return render(0, asked, {})
         mode = "exact"
         try:
@@ -84,7 +84,7 @@ class RlsServer:
             now_us, readings = await self._windows.spend(spends)
         except CountersUnavailable:
             mode = "share"
-            self._watcher.degraded(mode)
+            self._metrics.degraded(mode)
             now_us, readings = await self._local.spend(spends)
         by_key = {spend.key: (spend, reading) for spend, reading in zip(spends, readings, strict=True)}
         response = render(now_us, asked, by_key)
@@ -99,11 +99,11 @@ class RlsServer:
         response: rls_pb2.RateLimitResponse,
         mode: str,
     ) -> None:
-        self._watcher.decided(domain, response.overall_code == _OK, mode)
+        self._metrics.decided(domain, response.overall_code == _OK, mode)
         for limit, spend in asked:
             if limit is None or spend is None or limit.unit is None or not by_key[spend.key][1].wait_us:
                 continue
-            tell = self._watcher.shadow_refused if spend.is_shadow else self._watcher.refused
+            tell = self._metrics.shadow_over_limit if spend.is_shadow else self._metrics.over_limit
             tell(limit.label, limit.unit.name.lower())
 
 

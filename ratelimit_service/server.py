@@ -9,11 +9,11 @@ import grpc
 import structlog
 
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
-from ratelimit_service.descriptors import DOMAIN, Question, read_entries
+from ratelimit_service.descriptors import DOMAIN, Descriptor, read_descriptor
 from ratelimit_service.limiter import EXACT, Decision, Limiter, may_lease
 from ratelimit_service.limits import BURST, Verdict
 from ratelimit_service.policy import Plan
-from ratelimit_service.responses import fixed_headers, moving_headers, refusal_body, refusal_headers
+from ratelimit_service.responses import fixed_headers, moving_headers, over_limit_body, over_limit_headers
 
 SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 _OK = rls_pb2.RateLimitResponse.OK
@@ -23,27 +23,27 @@ _SECOND, _MINUTE = rls_pb2.RateLimitResponse.RateLimit.SECOND, rls_pb2.RateLimit
 log = structlog.get_logger()
 
 
-class Watcher(Protocol):
-    """Hears of each decision."""
+class DecisionMetrics(Protocol):
+    """Counts each decision."""
 
     def decided(self, tier: str, allowed: bool, mode: str) -> None: ...
-    def refused(self, counter: str, rule: str) -> None: ...
-    def shadow_refused(self, counter: str, rule: str) -> None: ...
-    def charged_late(self, units: int) -> None: ...
+    def over_limit(self, counter: str, rule: str) -> None: ...
+    def shadow_over_limit(self, counter: str, rule: str) -> None: ...
+    def post_charged(self, hits: int) -> None: ...
     def unmatched(self) -> None: ...
     def without_policy(self) -> None: ...
 
 
 class RateLimitServer:
-    """Answers ShouldRateLimit. `plan` is replaced as a whole; a request reads it once.
+    """Serves ShouldRateLimit. `plan` is replaced as a whole; a request reads it once.
 
     Until there are a limiter and a plan, every request passes: health says NOT_SERVING, and Envoy's own limits hold.
     """
 
-    def __init__(self, watcher: Watcher, limiter: Limiter | None = None, plan: Plan | None = None) -> None:
+    def __init__(self, metrics: DecisionMetrics, limiter: Limiter | None = None, plan: Plan | None = None) -> None:
         self.limiter = limiter
         self.plan = plan
-        self._watcher = watcher
+        self._metrics = metrics
 
     def handler(self) -> grpc.GenericRpcHandler:
         method = grpc.unary_unary_rpc_method_handler(
@@ -59,52 +59,52 @@ class RateLimitServer:
         """One decision for all descriptors: any over its limit is over, and then none is charged."""
         plan, limiter = self.plan, self.limiter
         if plan is None or limiter is None:
-            self._watcher.without_policy()
+            self._metrics.without_policy()
             return unlimited(len(request.descriptors))
-        questions = read_questions(request)
-        if len(questions) < len(request.descriptors) or not questions:
-            self._watcher.unmatched()
-        if not questions:
+        descriptors = read_descriptors(request)
+        if len(descriptors) < len(request.descriptors) or not descriptors:
+            self._metrics.unmatched()
+        if not descriptors:
             return unlimited(len(request.descriptors))
-        decision = await limiter.check(questions, plan)
-        self._note(questions[0], plan, decision)
+        decision = await limiter.check(descriptors, plan)
+        self._note(descriptors[0], plan, decision)
         if decision.verdict is None:
             return unlimited(len(request.descriptors))
         response = render(decision.verdict, len(request.descriptors))
         if decision.shadows:
             response.dynamic_metadata["shadow"] = ",".join(map(rule_name, decision.shadows))
-        if not decision.verdict.allowed and decision.mode == EXACT and may_lease(questions, plan):
+        if not decision.verdict.allowed and decision.mode == EXACT and may_lease(descriptors, plan):
             # For so long every such request is over limit.
             response.dynamic_metadata["over_limit_ms"] = (decision.verdict.reset_us - decision.verdict.now_us) // 1000
         if decision.lease is not None:
             response.dynamic_metadata["lease"] = str(decision.lease)
         return response
 
-    def _note(self, question: Question, plan: Plan, decision: Decision) -> None:
+    def _note(self, descriptor: Descriptor, plan: Plan, decision: Decision) -> None:
         verdict = decision.verdict
         for shadow in decision.shadows:
-            self._watcher.shadow_refused(shadow.charge.rule.name, shadow.kind)
-        if question.is_late:
-            self._watcher.charged_late(question.hits)
+            self._metrics.shadow_over_limit(shadow.charge.rule.name, shadow.kind)
+        if descriptor.is_post_charge:
+            self._metrics.post_charged(descriptor.hits)
             return
-        tier = question.tier if question.tier in plan.tiers else "unknown"
-        self._watcher.decided(tier, verdict is None or verdict.allowed, decision.mode)
+        tier = descriptor.tier if descriptor.tier in plan.tiers else "unknown"
+        self._metrics.decided(tier, verdict is None or verdict.allowed, decision.mode)
         if verdict is not None and not verdict.allowed:
-            self._watcher.refused(verdict.charge.rule.name, verdict.kind)
+            self._metrics.over_limit(verdict.charge.rule.name, verdict.kind)
 
 
-def read_questions(request: rls_pb2.RateLimitRequest) -> list[Question]:
-    """The questions that we have an answer to. A descriptor's own hits come before the request's; 0 means 1."""
+def read_descriptors(request: rls_pb2.RateLimitRequest) -> list[Descriptor]:
+    """The descriptors that we can decide on. A descriptor's own hits come before the request's; 0 means 1."""
     if request.domain != DOMAIN:
         return []
-    questions = []
-    for descriptor in request.descriptors:
-        hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else request.hits_addend
-        question = read_entries([(entry.key, entry.value) for entry in descriptor.entries], hits)
-        if question is not None and not descriptor.is_negative_hits:
-            # Only after the answer can a cost be known to be nothing.
-            questions.append(question if question.is_late else question._replace(hits=hits or 1))
-    return questions
+    read = []
+    for sent in request.descriptors:
+        hits = sent.hits_addend.value if sent.HasField("hits_addend") else request.hits_addend
+        descriptor = read_descriptor([(entry.key, entry.value) for entry in sent.entries], hits)
+        if descriptor is not None and not sent.is_negative_hits:
+            # Only after the response can the hits be known to be none.
+            read.append(descriptor if descriptor.is_post_charge else descriptor._replace(hits=hits or 1))
+    return read
 
 
 def render(verdict: Verdict, descriptors: int) -> rls_pb2.RateLimitResponse:
@@ -119,15 +119,15 @@ def render(verdict: Verdict, descriptors: int) -> rls_pb2.RateLimitResponse:
     if verdict.allowed:
         _mark(response)
     else:
-        for key, value in refusal_headers(verdict.retry_after):
+        for key, value in over_limit_headers(verdict.retry_after):
             headers.add(key=key, value=value)
-        response.raw_body = refusal_body(verdict.retry_after)
+        response.raw_body = over_limit_body(verdict.retry_after)
         response.dynamic_metadata["rule"] = rule_name(verdict)
     return response
 
 
 def rule_name(verdict: Verdict) -> str:
-    """What the access log calls the rule that refused."""
+    """What the access log calls the rule that was over limit."""
     return f"{verdict.charge.rule.name}/{verdict.kind}"
 
 
@@ -143,7 +143,7 @@ def _add_status(response: rls_pb2.RateLimitResponse, verdict: Verdict) -> None:
 
 
 def _mark(response: rls_pb2.RateLimitResponse) -> None:
-    """Tells Envoy that this was decided, so that its own ceiling for unanswered requests does not hold."""
+    """Tells Envoy that this was decided, so that its local fallback limit does not hold."""
     response.dynamic_metadata["decided"] = "yes"
 
 

@@ -13,7 +13,7 @@ from ratelimit_service.metrics import Metrics
 log = structlog.get_logger()
 
 
-class StoreWatch:
+class StoreMonitor:
     """What the counters report to."""
 
     def __init__(self, metrics: Metrics, set_health: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
@@ -43,9 +43,9 @@ class StoreWatch:
     def batch_answered(self, seconds: float) -> None:
         self._metrics.store_seconds.observe(seconds)
 
-    def settled(self, callers: int, left_out: int) -> None:
-        self._metrics.settled.inc(callers)
-        self._metrics.unsettled.inc(left_out)
+    def reconciled(self, callers: int, left_out: int) -> None:
+        self._metrics.reconciled.inc(callers)
+        self._metrics.unreconciled.inc(left_out)
 
     def _change(self, is_up: bool) -> None:
         if self._is_up is is_up:

@@ -10,9 +10,9 @@ from typing import Any
 from ratelimit_service.counters.base import Verb
 from ratelimit_service.counters.connect import Address, connector, node_connector, read_slots, slot_of, split_url
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import RedisCounters, Watcher, keys
+from ratelimit_service.counters.redis import RedisCounters, StoreMetrics, keys
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import Wish
+from ratelimit_service.leases import LeaseRequest
 from ratelimit_service.limits import Charge, Reading, request_passes
 
 _REFRESH_SECONDS = 1.0
@@ -20,37 +20,37 @@ _SLOTS = 16_384
 
 
 def open_counters(
-    url: str, watcher: Watcher, local: MemoryCounters | None, timeout_seconds: float
+    url: str, metrics: StoreMetrics, local: MemoryCounters | None, timeout_seconds: float
 ) -> RedisCounters | ClusterCounters:
     """The counters that the URL names."""
     if not url.startswith("redis+cluster://"):
-        return RedisCounters(connector(url), watcher, local, timeout_seconds)
+        return RedisCounters(connector(url), metrics, local, timeout_seconds)
     seeds, login, _ = split_url(url, 6379)
 
-    def open_node(address: Address, node_watcher: Watcher, owns: Callable[[str], bool]) -> RedisCounters:
+    def open_node(address: Address, node_watcher: StoreMetrics, owns: Callable[[str], bool]) -> RedisCounters:
         return RedisCounters(node_connector(address, login), node_watcher, local, timeout_seconds, owns)
 
-    return ClusterCounters(seeds, login, open_node, watcher)
+    return ClusterCounters(seeds, login, open_node, metrics)
 
 
 class ClusterCounters:
     """Sends each caller to the primary that has its slot. A primary that is away degrades its own callers alone.
 
     Charges of one request that live on several slots (a caller's and a global rule's) are made one after the other, and
-    given back if a later one refuses: no more is admitted than the rules say, for a moment perhaps less.
+    given back if a later one is over limit: no more is admitted than the rules say, for a moment perhaps less.
     """
 
     def __init__(
         self,
         seeds: Sequence[Address],
         login: dict[str, Any],
-        open_node: Callable[[Address, Watcher, Callable[[str], bool]], RedisCounters],
-        watcher: Watcher,
+        open_node: Callable[[Address, StoreMetrics, Callable[[str], bool]], RedisCounters],
+        metrics: StoreMetrics,
     ) -> None:
         self._seeds = tuple(seeds)
         self._login = login
         self._open_node = open_node
-        self._watcher = watcher
+        self._metrics = metrics
         self._nodes: dict[Address, RedisCounters] = {}
         self._running: dict[Address, asyncio.Task[None]] = {}
         self._by_slot: list[Address | None] = [None] * _SLOTS
@@ -61,22 +61,22 @@ class ClusterCounters:
         """Whether every slot is counted."""
         return None not in self._by_slot and all(node.is_up for node in self._nodes.values())
 
-    async def lease(self, charges: Sequence[Charge], wish: Wish) -> tuple[int, int, list[Reading]]:
+    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
         """Nothing is charged ahead where the charges lie in several slots."""
         if len({charge.tag for charge in charges}) == 1:
-            return await self._node(charges[0].tag).lease(charges, wish)
+            return await self._node(charges[0].tag).lease(charges, lease_request)
         now_us, readings = await self.decide(charges)
         return now_us, 0, readings
 
     async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
-        tags = {charge.tag: charge.can_refuse for charge in sorted(charges, key=lambda charge: charge.can_refuse)}
+        tags = {charge.tag: charge.is_enforced for charge in sorted(charges, key=lambda charge: charge.is_enforced)}
         if len(tags) == 1:
             return await self._node(charges[0].tag).decide(charges)
-        # What may refuse comes first: after a refusal the others are only read, and what was charged is given back.
+        # What is enforced comes first: once it is over limit the rest is only read, and what was charged is given back.
         now_us, passes, readings = 0, True, dict[str, Reading]()
         for tag in sorted(tags, key=lambda tag: not tags[tag]):
             ours = [
-                charge if passes or charge.is_late else charge._replace(cost=0)
+                charge if passes or charge.is_post_charge else charge._replace(hits=0)
                 for charge in charges
                 if charge.tag == tag
             ]
@@ -87,13 +87,14 @@ class ClusterCounters:
                 await self._give_back(charges, readings, tag)
         return now_us, [readings[charge.key] for charge in charges]
 
-    async def _give_back(self, charges: Sequence[Charge], readings: dict[str, Reading], refused_by: str) -> None:
-        """Undo what earlier slots charged for a request that a later one refused."""
+    async def _give_back(self, charges: Sequence[Charge], readings: dict[str, Reading], over_limit_by: str) -> None:
+        """Undo what earlier slots charged for a request that is over limit in a later one."""
         for charge in charges:
             reading = readings.get(charge.key)
-            if reading is None or charge.tag == refused_by or charge.is_late or not (charge.cost and reading.passes):
+            is_charged = reading is not None and reading.passes and charge.hits and charge.tag != over_limit_by
+            if charge.is_post_charge or not is_charged:
                 continue
-            await self._node(charge.tag).operate(charge.tag, charge.rule.name, "grant", charge.cost)
+            await self._node(charge.tag).operate(charge.tag, charge.rule.name, "grant", charge.hits)
 
     async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str) -> int:
         return await self._node(tag).operate(tag, rule_name, verb, *values)
@@ -129,7 +130,7 @@ class ClusterCounters:
                 continue
             await self._follow(slots)
             return
-        self._watcher.store_down(reason)
+        self._metrics.store_down(reason)
 
     async def _follow(self, slots: dict[Address, list[tuple[int, int]]]) -> None:
         by_slot: list[Address | None] = [None] * _SLOTS
@@ -156,19 +157,19 @@ class ClusterCounters:
 
     def node_up(self) -> None:
         if self.is_up:
-            self._watcher.store_up()
+            self._metrics.store_up()
 
     def node_down(self, address: Address, reason: str) -> None:
-        self._watcher.store_down(f"{address[0]}:{address[1]}: {reason}")
+        self._metrics.store_down(f"{address[0]}:{address[1]}: {reason}")
         self._moved.set()
 
     def node_error(self, reason: str) -> None:
-        self._watcher.store_error(reason)
+        self._metrics.store_error(reason)
         self._moved.set()
 
     @property
-    def watcher(self) -> Watcher:
-        return self._watcher
+    def metrics(self) -> StoreMetrics:
+        return self._metrics
 
 
 class _NodeWatcher:
@@ -177,9 +178,9 @@ class _NodeWatcher:
     def __init__(self, cluster: ClusterCounters, address: Address) -> None:
         self._cluster = cluster
         self._address = address
-        self.batch_sent = cluster.watcher.batch_sent
-        self.batch_answered = cluster.watcher.batch_answered
-        self.settled = cluster.watcher.settled
+        self.batch_sent = cluster.metrics.batch_sent
+        self.batch_answered = cluster.metrics.batch_answered
+        self.reconciled = cluster.metrics.reconciled
 
     def store_up(self) -> None:
         self._cluster.node_up()

@@ -23,7 +23,7 @@ Address = tuple[str, int]
 CONNECT_SECONDS = 0.5
 _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_SECONDS,
-    "socket_timeout": None,  # the link has its own, for all its questions at once
+    "socket_timeout": None,  # the link has its own, for all its requests at once
     "retry": Retry(NoBackoff(), 0),  # the default would hold a request for seconds
     "protocol": 2,
     "driver_info": None,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ratelimit_service.counters.base import Verb
-from ratelimit_service.leases import Wish
+from ratelimit_service.leases import LeaseRequest
 from ratelimit_service.limits import (
     NEVER,
     TOKEN,
@@ -19,14 +19,16 @@ from ratelimit_service.limits import (
     Override,
     Reading,
     burst_wait_us,
+    charged,
     drained,
-    late_units,
+    hits_in_the_way,
     limit_of,
+    post_charge_hits,
     request_passes,
-    taken,
-    units_in_the_way,
 )
 
+TIME, CONFIRMED, CONFIRMED_HERE, UNCONFIRMED = range(4)
+"""Where the numbers of an entry stand in the flat log."""
 _STRIDE = 4
 _COMPACT_AT = 64 * _STRIDE
 
@@ -38,31 +40,31 @@ def wall_clock_us() -> int:
 
 class _Live(NamedTuple):
     head: int
-    known: int
-    mine: int
-    own: int
+    confirmed: int
+    confirmed_here: int
+    unconfirmed: int
     oldest_us: int
 
 
 class Tally:
     """What one caller spent under one rule.
 
-    `level` is the bucket (how much is out, at `stamp_us`); the log holds one entry per charge: its time, the units that
-    the store knows of, those among them that passed here, and the units that passed here without the store (`own`).
+    `level` is the bucket: how much is out, at `stamp_us`. The log holds an entry for each charge: its time, the hits
+    that the store confirmed, those of them that passed here, and the hits that passed here without the store.
     """
 
     __slots__ = (
         "_entries",
         "_head",
-        "known",
+        "confirmed",
+        "confirmed_here",
         "level",
-        "mine",
         "note",
         "override",
-        "own",
         "refill",
         "seen_us",
         "stamp_us",
+        "unconfirmed",
     )
 
     def __init__(self) -> None:
@@ -71,9 +73,9 @@ class Tally:
         self.refill = 1
         self.seen_us = 0
         """The store's time of the last charge that it confirmed: whether it lost something shows by this."""
-        self.known = 0
-        self.mine = 0
-        self.own = 0
+        self.confirmed = 0
+        self.confirmed_here = 0
+        self.unconfirmed = 0
         self.override: Override | None = None
         self.note = ""
         self._entries = array("q")
@@ -84,20 +86,20 @@ class Tally:
         return self.override if self.override is not None and self.override.until_us > now_us else None
 
     def read(self, now_us: int, charge: Charge) -> Reading:
-        """What both rules say to this cost now. Takes nothing, and forgets nothing: a clock may go back."""
+        """What both rules say to these hits now. Takes nothing, and forgets nothing: a clock may go back."""
         override = self.override_at(now_us)
-        cost, limit = charge.cost, charge.rule.limit if override is None else override.limit
+        hits, limit = charge.hits, charge.rule.limit if override is None else override.limit
         live = self._live(now_us)
         level = drained(self.level, now_us - self.stamp_us, limit.refill)
-        if charge.is_late:
-            return Reading(live.known, live.oldest_us, level, 0, 0, override)
-        in_the_way = units_in_the_way(live.known, cost, limit.rpm)
+        if charge.is_post_charge:
+            return Reading(live.confirmed, live.oldest_us, level, 0, 0, override)
+        in_the_way = hits_in_the_way(live.confirmed, hits, limit.rpm)
         return Reading(
-            live.known,
+            live.confirmed,
             live.oldest_us,
             level,
-            burst_wait_us(level, cost, limit.capacity, limit.refill),
-            self._wait_us(live, in_the_way, now_us, lambda known, mine, own: known),
+            burst_wait_us(level, hits, limit.capacity, limit.refill),
+            self._wait_us(live, in_the_way, now_us, lambda confirmed, _here, _unconfirmed: confirmed),
             override,
         )
 
@@ -105,107 +107,112 @@ class Tally:
         """The same without the store, for one of several replicas.
 
         Every replica is taken to do what this one does: what passes here counts once for each of them. Two bounds hold:
-        what the store last knew plus everyone's units since, and everyone's units in the whole window. The limit may be
-        passed by one unit for each other replica, since shares are rounded up.
+        what the store last knew plus everyone's hits since, and everyone's hits in the whole window. The limit may be
+        passed by one hit for each other replica, since shares are rounded up.
         """
         override = self.override_at(now_us)
         limit = charge.rule.limit if override is None else override.limit
         live = self._live(now_us)
-        cost, rpm = charge.cost * replicas, limit.rpm + replicas - 1
+        hits, rpm = charge.hits * replicas, limit.rpm + replicas - 1
         level = drained(self.level, now_us - self.stamp_us, limit.refill)
-        since = live.known + replicas * live.own
-        in_all = replicas * (live.mine + live.own)
-        if charge.is_late:
+        since = live.confirmed + replicas * live.unconfirmed
+        in_all = replicas * (live.confirmed_here + live.unconfirmed)
+        if charge.is_post_charge:
             return Reading(max(since, in_all), live.oldest_us, level, 0, 0, override)
+
+        def weight_since(confirmed: int, _here: int, unconfirmed: int) -> int:
+            return confirmed + replicas * unconfirmed
+
+        def weight_in_all(_confirmed: int, here: int, unconfirmed: int) -> int:
+            return replicas * (here + unconfirmed)
+
         waits_us = (
-            self._wait_us(
-                live, units_in_the_way(since, cost, rpm), now_us, lambda known, mine, own: known + replicas * own
-            ),
-            self._wait_us(
-                live, units_in_the_way(in_all, cost, rpm), now_us, lambda known, mine, own: replicas * (mine + own)
-            ),
+            self._wait_us(live, hits_in_the_way(since, hits, rpm), now_us, weight_since),
+            self._wait_us(live, hits_in_the_way(in_all, hits, rpm), now_us, weight_in_all),
         )
         return Reading(
             max(since, in_all),
             live.oldest_us,
             level,
-            burst_wait_us(level, cost, limit.capacity + (replicas - 1) * TOKEN, limit.refill),
+            burst_wait_us(level, hits, limit.capacity + (replicas - 1) * TOKEN, limit.refill),
             NEVER if NEVER in waits_us else max(waits_us),
             override,
         )
 
-    def charge(self, now_us: int, units: int, level: int, limit: Limit) -> None:
+    def charge(self, now_us: int, hits: int, level: int, limit: Limit) -> None:
         """Take what was decided, as the store does."""
         self._trim(now_us)
         self._fill(now_us, level, limit)
-        if units:
-            self._add(now_us, units, units, 0)
+        if hits:
+            self._add(now_us, hits, hits, 0)
 
     def charge_share(self, now_us: int, charge: Charge, reading: Reading, replicas: int) -> None:
-        """Take the cost without the store, as if every replica had done the same."""
-        limit, units, level = reading.limit(charge.rule), charge.cost, reading.level + charge.cost * replicas * TOKEN
-        if charge.is_late:
-            units = late_units(reading.used, charge.cost * replicas, limit.rpm) // replicas
+        """Take the hits without the store, as if every replica had done the same."""
+        limit, hits, level = reading.limit(charge.rule), charge.hits, reading.level + charge.hits * replicas * TOKEN
+        if charge.is_post_charge:
+            hits = post_charge_hits(reading.used, charge.hits * replicas, limit.rpm) // replicas
             level = max(reading.level, min(level, limit.capacity))
         self._trim(now_us)
         self._fill(now_us, level, limit)
-        if units:
-            self._add(now_us, 0, 0, units)
+        if hits:
+            self._add(now_us, 0, 0, hits)
 
     def reset(self, now_us: int) -> int:
-        """Nothing is spent; answers the units that were."""
-        used = self._live(now_us).known
+        """Nothing is spent; returns the hits that were."""
+        used = self._live(now_us).confirmed
         self._entries, self._head = array("q"), 0
         self.level, self.stamp_us = 0, now_us
-        self.known = self.mine = self.own = 0
+        self.confirmed = self.confirmed_here = self.unconfirmed = 0
         return used
 
     def set_override(self, now_us: int, override: Override, note: str) -> int:
-        """Put an override in force; answers until when, or 0 for one that has ended."""
+        """Put an override in force; returns until when, or 0 for one that has ended."""
         if override.until_us <= now_us:
             return 0
         self.override, self.note = override, note
         return override.until_us
 
     def remove_override(self, now_us: int) -> int:
-        """Back to the rule's own numbers; answers whether there was an override."""
+        """Back to the rule's own numbers; returns whether there was an override."""
         held, self.override, self.note = self.override_at(now_us), None, ""
         return int(held is not None)
 
-    def grant(self, now_us: int, units: int) -> int:
-        """Give back the newest units; answers how many there were."""
-        given = min(units, self._live(now_us).known)
-        self.level = max(0, self.level - units * TOKEN)  # what drains since the stamp comes off either way
+    def grant(self, now_us: int, hits: int) -> int:
+        """Give back the newest hits; returns how many there were."""
+        given = min(hits, self._live(now_us).confirmed)
+        self.level = max(0, self.level - hits * TOKEN)  # what drains since the stamp comes off either way
         self._drop_newest(given)
         return given
 
-    def observe(self, now_us: int, used: int, level: int, cost: int, limit: Limit) -> None:
-        """Learn what the store holds, this replica's `cost` included.
+    def observe(self, now_us: int, used: int, level: int, hits: int, limit: Limit) -> None:
+        """Learn what the store holds, this replica's `hits` included.
 
         What others spent counts as spent now; what has left the store goes.
         """
         self._trim(now_us)
         self.level, self.stamp_us, self.refill = level, now_us, limit.refill
-        news = used - self.known
+        news = used - self.confirmed
         if news > 0:
-            self._add(now_us, news, min(cost, news), 0)
+            self._add(now_us, news, min(hits, news), 0)
         elif news < 0:
             self._drop_oldest(-news)
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
-        """Time, known and own units of each entry, oldest first."""
+        """Time, confirmed and unconfirmed hits of each entry, oldest first."""
         flat = self._entries
         for at in range(self._head, len(flat), _STRIDE):
-            yield flat[at], flat[at + 1], flat[at + 3]
+            yield flat[at], flat[at + CONFIRMED], flat[at + UNCONFIRMED]
 
-    def forget_own(self) -> None:
-        """The store has been told: from here it knows of these units."""
+    def confirm_all(self) -> None:
+        """The store has been told: from here it knows of these hits."""
         flat = self._entries
         for at in range(self._head, len(flat), _STRIDE):
-            flat[at + 1] += flat[at + 3]
-            flat[at + 2] += flat[at + 3]
-            flat[at + 3] = 0
-        self.known, self.mine, self.own = self.known + self.own, self.mine + self.own, 0
+            flat[at + CONFIRMED] += flat[at + UNCONFIRMED]
+            flat[at + CONFIRMED_HERE] += flat[at + UNCONFIRMED]
+            flat[at + UNCONFIRMED] = 0
+        self.confirmed += self.unconfirmed
+        self.confirmed_here += self.unconfirmed
+        self.unconfirmed = 0
 
     def is_idle(self, now_us: int, quiet_us: int = WINDOW_US) -> bool:
         """Whether nothing that was spent counts any more, and has not for some time."""
@@ -217,76 +224,76 @@ class Tally:
     def _fill(self, now_us: int, level: int, limit: Limit) -> None:
         self.level, self.stamp_us, self.refill = level, now_us, limit.refill
 
-    def _add(self, now_us: int, known: int, mine: int, own: int) -> None:
-        self._entries.extend((now_us, known, mine, own))
-        self.known += known
-        self.mine += mine
-        self.own += own
+    def _add(self, now_us: int, confirmed: int, confirmed_here: int, unconfirmed: int) -> None:
+        self._entries.extend((now_us, confirmed, confirmed_here, unconfirmed))
+        self.confirmed += confirmed
+        self.confirmed_here += confirmed_here
+        self.unconfirmed += unconfirmed
 
     def _live(self, now_us: int) -> _Live:
         """The part of the log that is inside the window."""
         if self.stamp_us > now_us:
-            self._settle_clock(now_us)
+            self._move_to_now(now_us)
         flat, head, size, cutoff_us = self._entries, self._head, len(self._entries), now_us - WINDOW_US
-        known, mine, own = self.known, self.mine, self.own
+        confirmed, confirmed_here, unconfirmed = self.confirmed, self.confirmed_here, self.unconfirmed
         while head < size and flat[head] <= cutoff_us:
-            known -= flat[head + 1]
-            mine -= flat[head + 2]
-            own -= flat[head + 3]
+            confirmed -= flat[head + CONFIRMED]
+            confirmed_here -= flat[head + CONFIRMED_HERE]
+            unconfirmed -= flat[head + UNCONFIRMED]
             head += _STRIDE
-        return _Live(head, known, mine, own, flat[head] if head < size else 0)
+        return _Live(head, confirmed, confirmed_here, unconfirmed, flat[head] if head < size else 0)
 
     def _trim(self, now_us: int) -> None:
         """Forget what has left the window."""
-        head, self.known, self.mine, self.own, _ = self._live(now_us)
+        head, self.confirmed, self.confirmed_here, self.unconfirmed, _ = self._live(now_us)
         if head == len(self._entries) or (head >= _COMPACT_AT and head * 2 >= len(self._entries)):
             del self._entries[:head]
             head = 0
         self._head = head
 
-    def _settle_clock(self, now_us: int) -> None:
+    def _move_to_now(self, now_us: int) -> None:
         """A clock that went back must not lock a caller out: what lies in the future happened now."""
         self.stamp_us = now_us
         flat = self._entries
         for at in range(self._head, len(flat), _STRIDE):
             flat[at] = min(flat[at], now_us)
 
-    def _drop_oldest(self, units: int) -> None:
+    def _drop_oldest(self, hits: int) -> None:
         flat = self._entries
         for at in range(self._head, len(flat), _STRIDE):
-            gone = min(units, flat[at + 1])
-            flat[at + 1] -= gone
-            self.known -= gone
-            surplus = max(0, flat[at + 2] - flat[at + 1])
-            flat[at + 2] -= surplus
-            self.mine -= surplus
-            units -= gone
-            if not units:
+            gone = min(hits, flat[at + CONFIRMED])
+            flat[at + CONFIRMED] -= gone
+            self.confirmed -= gone
+            surplus = max(0, flat[at + CONFIRMED_HERE] - flat[at + CONFIRMED])
+            flat[at + CONFIRMED_HERE] -= surplus
+            self.confirmed_here -= surplus
+            hits -= gone
+            if not hits:
                 return
 
-    def _drop_newest(self, units: int) -> None:
+    def _drop_newest(self, hits: int) -> None:
         flat = self._entries
-        while units:
-            gone = min(units, flat[-_STRIDE + 1])
-            flat[-_STRIDE + 1] -= gone
-            surplus = max(0, flat[-_STRIDE + 2] - flat[-_STRIDE + 1])
-            flat[-_STRIDE + 2] -= surplus
-            self.known -= gone
-            self.mine -= surplus
-            units -= gone
-            if not flat[-_STRIDE + 1]:
+        while hits:
+            gone = min(hits, flat[CONFIRMED - _STRIDE])
+            flat[CONFIRMED - _STRIDE] -= gone
+            surplus = max(0, flat[CONFIRMED_HERE - _STRIDE] - flat[CONFIRMED - _STRIDE])
+            flat[CONFIRMED_HERE - _STRIDE] -= surplus
+            self.confirmed -= gone
+            self.confirmed_here -= surplus
+            hits -= gone
+            if not flat[CONFIRMED - _STRIDE]:
                 del flat[-_STRIDE:]
 
     def _wait_us(self, live: _Live, in_the_way: int, now_us: int, weigh: Callable[[int, int, int], int]) -> int:
-        """Until that many of the oldest units have left the window."""
+        """Until that many of the oldest hits have left the window."""
         if in_the_way <= 0:
             return in_the_way
         flat = self._entries
         for at in range(live.head, len(flat), _STRIDE):
-            in_the_way -= weigh(flat[at + 1], flat[at + 2], flat[at + 3])
+            in_the_way -= weigh(flat[at + CONFIRMED], flat[at + CONFIRMED_HERE], flat[at + UNCONFIRMED])
             if in_the_way <= 0:
                 return flat[at] + WINDOW_US - now_us
-        return NEVER  # not reached: there are never more units in the way than are counted
+        return NEVER  # not reached: there are never more hits in the way than are counted
 
 
 class MemoryCounters:
@@ -307,8 +314,8 @@ class MemoryCounters:
     def __len__(self) -> int:
         return len(self._tallies)
 
-    async def lease(self, charges: Sequence[Charge], wish: Wish) -> tuple[int, int, list[Reading]]:
-        """Nothing is charged ahead: counters here are asked in no time."""
+    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
+        """Nothing is prepaid: counters here are asked in no time."""
         now_us, readings = await self.decide(charges)
         return now_us, 0, readings
 
@@ -319,9 +326,9 @@ class MemoryCounters:
         readings = [tally.read(now_us, charge) for tally, charge in held]
         passes = request_passes(charges, readings)
         for (tally, charge), reading in zip(held, readings, strict=True):
-            units, level = taken(charge, reading, passes)
-            if units or level > reading.level:
-                tally.charge(now_us, units, level, reading.limit(charge.rule))
+            hits, level = charged(charge, reading, passes)
+            if hits or level > reading.level:
+                tally.charge(now_us, hits, level, reading.limit(charge.rule))
         return now_us, readings
 
     def decide_share(self, charges: Sequence[Charge], replicas: int) -> tuple[int, list[Reading]]:
@@ -331,7 +338,7 @@ class MemoryCounters:
         readings = [tally.read_share(now_us, charge, replicas) for tally, charge in held]
         passes = request_passes(charges, readings)
         for (tally, charge), reading in zip(held, readings, strict=True):
-            if charge.cost and (charge.is_late or (passes and reading.passes)):
+            if charge.hits and (charge.is_post_charge or (passes and reading.passes)):
                 tally.charge_share(now_us, charge, reading, replicas)
         return now_us, readings
 
@@ -340,22 +347,22 @@ class MemoryCounters:
         now_us = self._clock()
         passes = request_passes(charges, readings)
         for (tally, charge), reading in zip(self._held(charges, now_us), readings, strict=True):
-            units, level = taken(charge, reading, passes)
+            hits, level = charged(charge, reading, passes)
             tally.override = reading.override
-            tally.observe(now_us, reading.used + units, level, units, reading.limit(charge.rule))
-            if units:
+            tally.observe(now_us, reading.used + hits, level, hits, reading.limit(charge.rule))
+            if hits:
                 tally.seen_us = store_now_us
 
     async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str) -> int:
-        """An operator's hand on one counter; see operate.lua."""
+        """One operator's change of one counter; see operate.lua."""
         now_us = self._clock()
         self._make_room(now_us, 1)
         tally = self._tally(tag + rule_name)
         match verb, values:
             case "reset", ():
                 return tally.reset(now_us)
-            case "grant", (int(units),):
-                return tally.grant(now_us, units)
+            case "grant", (int(hits),):
+                return tally.grant(now_us, hits)
             case "override", (int(until_us), int(lifetime_us), int(burst), int(refill), int(rpm), str(note)):
                 override = Override(limit_of(refill, rpm, burst), until_us or now_us + lifetime_us)
                 return tally.set_override(now_us, override, note)

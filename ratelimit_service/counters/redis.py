@@ -27,12 +27,12 @@ from ratelimit_service.counters.connect import CONNECT_SECONDS, Connect
 from ratelimit_service.counters.memory import MemoryCounters, Tally, wall_clock_us
 from ratelimit_service.descriptors import TAG_LENGTH
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import NO_WISH, Wish
+from ratelimit_service.leases import NO_LEASE, LeaseRequest
 from ratelimit_service.limits import SECOND_US, TOKEN, Charge, Override, Reading, drained, limit_of
 
 _RETRY_SECONDS = (0.1, 0.2)
-_SETTLE_SECONDS = 1.0
-_SETTLE_AT_ONCE = 64
+_RECONCILE_SECONDS = 1.0
+_RECONCILE_AT_ONCE = 64
 # A store that says one of these cannot count for anyone. What it says of one caller's key concerns that caller alone.
 _STORE_IS_OUT = (
     "READONLY", "OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH", "NOPERM",
@@ -43,15 +43,15 @@ _LATE_SECONDS = 0.002
 _INCOMPLETE = object()
 
 
-class Watcher(Protocol):
-    """Hears of the store's state and speed."""
+class StoreMetrics(Protocol):
+    """Counts the store's state and speed."""
 
     def store_up(self) -> None: ...
     def store_down(self, reason: str) -> None: ...
     def store_error(self, reason: str) -> None: ...
     def batch_sent(self, requests: int) -> None: ...
     def batch_answered(self, seconds: float) -> None: ...
-    def settled(self, callers: int, left_out: int) -> None: ...
+    def reconciled(self, callers: int, left_out: int) -> None: ...
 
 
 class Script:
@@ -69,19 +69,19 @@ class RedisCounters:
     def __init__(
         self,
         connect: Connect,
-        watcher: Watcher,
+        metrics: StoreMetrics,
         local: MemoryCounters | None = None,
         timeout_seconds: float = 0.02,
         owns: Callable[[str], bool] = lambda key: True,
     ) -> None:
         """`owns` tells which keys are this server's, where there are several."""
         self._connect = connect
-        self._watcher = watcher
+        self._metrics = metrics
         self._local = local
         self._timeout_seconds = timeout_seconds
         self._owns = owns
         self._decide = Script("decide.lua")
-        self._settle = Script("reconcile.lua")
+        self._reconcile = Script("reconcile.lua")
         self._operate = Script("operate.lua")
         self._link: Link | None = None
         self._reason = "not connected yet"
@@ -93,19 +93,21 @@ class RedisCounters:
 
     async def decide(self, charges: Sequence[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
         """One decision. `now_us` replaces the server's clock, in tests only."""
-        now_us, _, readings = await self.lease(charges, NO_WISH, now_us)
+        now_us, _, readings = await self.lease(charges, NO_LEASE, now_us)
         return now_us, readings
 
-    async def lease(self, charges: Sequence[Charge], wish: Wish, now_us: int = 0) -> tuple[int, int, list[Reading]]:
-        """One decision, and how many more requests it charged ahead."""
+    async def lease(
+        self, charges: Sequence[Charge], lease_request: LeaseRequest, now_us: int = 0
+    ) -> tuple[int, int, list[Reading]]:
+        """One decision, and how many more requests it prepaid."""
         link = self._link
         if link is None:
             raise CountersUnavailable(self._reason)
-        arguments = decide_arguments(charges, now_us, wish)
-        return read_answer(await self._ask(link, self._decide, arguments), len(charges))
+        arguments = decide_arguments(charges, now_us, lease_request)
+        return read_reply(await self._ask(link, self._decide, arguments), len(charges))
 
     async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str, now_us: int = 0) -> int:
-        """An operator's hand on one counter; see operate.lua."""
+        """One operator's change of one counter; see operate.lua."""
         link = self._link
         if link is None:
             raise CountersUnavailable(self._reason)
@@ -138,12 +140,12 @@ class RedisCounters:
     async def _serve_one_link(self) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await self._connect()
-        link = Link(connection, self._timeout_seconds, self._watcher)
+        link = Link(connection, self._timeout_seconds, self._metrics)
         running = asyncio.create_task(link.run())
         try:
             await self._prepare(link)
             self._link = link
-            self._watcher.store_up()
+            self._metrics.store_up()
             await running
         finally:
             self._link = None
@@ -153,16 +155,16 @@ class RedisCounters:
 
     def _lost(self, reason: str) -> None:
         self._reason = reason
-        self._watcher.store_down(reason)
+        self._metrics.store_down(reason)
 
     async def _prepare(self, link: Link) -> None:
         """Scripts, a write test, then what was spent meanwhile. A store that cannot do these is not back."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            for script in (self._decide, self._settle, self._operate):
+            for script in (self._decide, self._reconcile, self._operate):
                 await link.ask("SCRIPT", "LOAD", script.source)
             await link.ask("SET", self._probe_key(), "1", "PX", "1000")
         if self._local is not None:
-            await self._settle_all(link, self._local)
+            await self._reconcile_all(link, self._local)
 
     def _probe_key(self) -> str:
         return next(key for number in itertools.count() if self._owns(key := f"mgw:probe:{number}"))
@@ -170,58 +172,58 @@ class RedisCounters:
     def _active(self, local: MemoryCounters) -> list[tuple[str, Tally]]:
         return [(key, tally) for key, tally in local.active() if self._owns(keys(key[:TAG_LENGTH], "")[0])]
 
-    async def _settle_all(self, link: Link, local: MemoryCounters) -> None:
+    async def _reconcile_all(self, link: Link, local: MemoryCounters) -> None:
         """Tell the store of every caller that counts. Bounded in time: the least recently seen are left out."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
+        deadline = time.monotonic() + _RECONCILE_SECONDS
         waiting = self._active(local)
         told = 0
         while waiting and time.monotonic() < deadline:
-            batch, waiting = waiting[:_SETTLE_AT_ONCE], waiting[_SETTLE_AT_ONCE:]
+            batch, waiting = waiting[:_RECONCILE_AT_ONCE], waiting[_RECONCILE_AT_ONCE:]
             outcomes = await asyncio.gather(
-                *(self._settle_one(link, key, tally) for key, tally in batch), return_exceptions=True
+                *(self._reconcile_one(link, key, tally) for key, tally in batch), return_exceptions=True
             )
             if link.has_failed:
                 raise CountersUnavailable("lost again while it was told what was spent")
             told += sum(not isinstance(outcome, BaseException) for outcome in outcomes)
             if not waiting:
-                waiting = [(key, tally) for key, tally in self._active(local) if tally.own]
-        self._watcher.settled(told, len(waiting))
+                waiting = [(key, tally) for key, tally in self._active(local) if tally.unconfirmed]
+        self._metrics.reconciled(told, len(waiting))
 
-    async def _settle_one(self, link: Link, key: str, tally: Tally) -> None:
+    async def _reconcile_one(self, link: Link, key: str, tally: Tally) -> None:
         arguments = reconcile_arguments(key, tally, wall_clock_us())
-        tally.forget_own()
-        await self._ask(link, self._settle, arguments)
+        tally.confirm_all()
+        await self._ask(link, self._reconcile, arguments)
 
     async def _ask(self, link: Link, script: Script, arguments: tuple[str | int, ...]) -> Any:
         try:
             return await link.ask("EVALSHA", script.sha, *arguments)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
-                raise self._refused(link, error) from error
+                raise self._rejected(link, error) from error
         try:  # someone flushed the scripts
             return await link.ask("EVAL", script.source, *arguments)
         except ResponseError as error:
-            raise self._refused(link, error) from error
+            raise self._rejected(link, error) from error
 
-    def _refused(self, link: Link, error: ResponseError) -> CountersUnavailable:
+    def _rejected(self, link: Link, error: ResponseError) -> CountersUnavailable:
         reason = str(error)
-        self._watcher.store_error(reason)
-        refusal = CountersUnavailable(reason)
+        self._metrics.store_error(reason)
+        unavailable = CountersUnavailable(reason)
         if any(code in reason for code in _STORE_IS_OUT):
-            link.fail(refusal)
-        return refusal
+            link.fail(unavailable)
+        return unavailable
 
 
 class Link(asyncio.Protocol):
-    """One connection that many requests share: answers come in the order of the questions.
+    """One connection that many requests share: replies come in the order of the requests.
 
     redis-py opens it (address, TLS, login) and closes it. In between, this is the transport's protocol: redis-py's
     streams and its coroutine per answer would cost a decision more than everything else does.
     """
 
-    def __init__(self, connection: AbstractConnection, timeout_seconds: float, watcher: Watcher) -> None:
+    def __init__(self, connection: AbstractConnection, timeout_seconds: float, metrics: StoreMetrics) -> None:
         self._connection = connection
-        self._watcher = watcher
+        self._metrics = metrics
         # A late answer is looked for twice, with a turn of the loop in between: when it is our own loop that was
         # blocked, the answer is in the socket by then.
         self._timeout = timeout_seconds
@@ -295,14 +297,14 @@ class Link(asyncio.Protocol):
     def _send(self) -> None:
         """All that was asked in this turn of the loop, in one write."""
         batch, self._unsent = self._unsent, []
-        self._watcher.batch_sent(len(batch))
+        self._metrics.batch_sent(len(batch))
         if not self._failure.done():
             self._transport.write(b"".join(batch))
 
     def _answer(self, result: Any) -> None:
         answer, asked_at = self._waiting.popleft()
         if not self._waiting:
-            self._watcher.batch_answered(time.monotonic() - asked_at)
+            self._metrics.batch_answered(time.monotonic() - asked_at)
         if answer.done():  # its request was cancelled
             return
         if isinstance(result, ResponseError):
@@ -315,7 +317,7 @@ class Link(asyncio.Protocol):
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Is the oldest question overdue? Suspect it first, give up if it is still there after the grace.
+        """Is the oldest request overdue? Suspect it first, give up if it is still there after the grace.
 
         A look that comes late itself says that the machine is busy: then the store gets up to twice the time.
         """
@@ -334,36 +336,38 @@ class Link(asyncio.Protocol):
             self.fail(CountersUnavailable(f"no answer within {age * 1000:.0f} ms"))
 
 
-def decide_arguments(charges: Sequence[Charge], now_us: int = 0, wish: Wish = NO_WISH) -> tuple[str | int, ...]:
+def decide_arguments(
+    charges: Sequence[Charge], now_us: int = 0, lease_request: LeaseRequest = NO_LEASE
+) -> tuple[str | int, ...]:
     """Keys and arguments of decide.lua."""
     if len(charges) == 1:  # the usual case, spelt out
-        tag, rule, cost, _ = charges[0]
+        tag, rule, hits, _ = charges[0]
         limit, name = rule.limit, rule.name
-        numbers = (now_us, *wish, cost, limit.capacity, limit.refill, limit.rpm, mode_of(charges[0]))
+        numbers = (now_us, *lease_request, hits, limit.capacity, limit.refill, limit.rpm, mode_of(charges[0]))
         return (3, f"mgw:{{{tag}}}b:{name}", f"mgw:{{{tag}}}m:{name}", f"mgw:{{{tag}}}o:{name}", *numbers)
     names: list[str] = []
     values: list[int] = []
     for charge in charges:
         limit = charge.rule.limit
         names += (*keys(charge.tag, charge.rule.name), override_key(charge.tag, charge.rule.name))
-        values += (charge.cost, limit.capacity, limit.refill, limit.rpm, mode_of(charge))
-    return (len(names), *names, now_us, *wish, *values)
+        values += (charge.hits, limit.capacity, limit.refill, limit.rpm, mode_of(charge))
+    return (len(names), *names, now_us, *lease_request, *values)
 
 
 def mode_of(charge: Charge) -> int:
-    """How decide.lua takes a charge: 0 may refuse, 1 is a shadow, 2 is late."""
-    return 2 if charge.is_late else int(charge.rule.is_shadow)
+    """How decide.lua takes a charge: 0 is enforced, 1 is a shadow, 2 is a post-charge."""
+    return 2 if charge.is_post_charge else int(charge.rule.is_shadow)
 
 
-def read_answer(answer: list[int], charges: int) -> tuple[int, int, list[Reading]]:
-    """What decide.lua answers: the time, the units leased, five numbers a charge, five for each override in force."""
+def read_reply(reply: list[int], charges: int) -> tuple[int, int, list[Reading]]:
+    """What decide.lua replies: the time, the requests leased, five numbers a charge, and five for each override."""
     end = 2 + 5 * charges
-    readings = [Reading._make((*answer[at : at + 5], None)) for at in range(2, end, 5)]
-    for at in range(end, len(answer), 5):
-        nth, until_us, capacity, refill, rpm = answer[at : at + 5]
+    readings = [Reading._make((*reply[at : at + 5], None)) for at in range(2, end, 5)]
+    for at in range(end, len(reply), 5):
+        nth, until_us, capacity, refill, rpm = reply[at : at + 5]
         override = Override(limit_of(refill, rpm, capacity // TOKEN), until_us)
         readings[nth - 1] = readings[nth - 1]._replace(override=override)
-    return answer[0], answer[1], readings
+    return reply[0], reply[1], readings
 
 
 def operate_arguments(
@@ -376,11 +380,11 @@ def operate_arguments(
 def reconcile_arguments(key: str, tally: Tally, now_us: int) -> tuple[str | int, ...]:
     """Keys and arguments of reconcile.lua. Entries of one second go together, at the latest time among them."""
     slots: dict[int, tuple[int, int]] = {}
-    for at_us, known, own in tally.entries():
+    for at_us, confirmed, unconfirmed in tally.entries():
         age = max(0, now_us - at_us) // SECOND_US * SECOND_US
         before = slots.get(age, (0, 0))
-        slots[age] = (before[0] + known, before[1] + own)
-    entries = [number for age, units in sorted(slots.items(), reverse=True) for number in (age, *units)]
+        slots[age] = (before[0] + confirmed, before[1] + unconfirmed)
+    entries = [number for age, hits in sorted(slots.items(), reverse=True) for number in (age, *hits)]
     level = drained(tally.level, now_us - tally.stamp_us, tally.refill)
     return (2, *keys(key[:TAG_LENGTH], key[TAG_LENGTH:]), 0, tally.refill, level, tally.seen_us, *entries)
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from controlplane.translate.headers import Header
-from ratelimit_service.leases import MAX_UNITS, SPAN_US
+from ratelimit_service.leases import MAX_REQUESTS, SPAN_US
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import (
     ORIGIN,
@@ -39,7 +39,7 @@ LOW = {"rps": 1, "rpm": 5, "burst": 5}
 TOLD = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "ratelimit", "ratelimit-policy")
 INTERNAL = (Header.LEASE_REPORT, Header.PREPAID)
 SPAN_SECONDS = SPAN_US / 1_000_000
-HELD = 2 * MAX_UNITS
+HELD = 2 * MAX_REQUESTS
 """What one Envoy worker may hold of a caller: the lease it spends, and the one that follows."""
 Document = dict[str, Any]
 

@@ -21,7 +21,7 @@ import redis
 
 from controlplane.local.binaries import find_valkey
 from ratelimit_service.counters.redis import Script, decide_arguments
-from ratelimit_service.descriptors import Question, caller_tag
+from ratelimit_service.descriptors import Descriptor, caller_tag
 from ratelimit_service.limits import Charge, Limit, Rule
 from tests.load.bench import Bench
 from tests.load.figures import slope
@@ -121,7 +121,7 @@ def spend(store: redis.Redis, callers: Iterable[int]) -> None:
 
 def tag_of(number: int) -> str:
     """As for a request of this caller."""
-    return caller_tag(Question("content", "enterprise", f"platform/user-{number}", "", 1), "client_ip")
+    return caller_tag(Descriptor("content", "enterprise", f"platform/user-{number}", "", 1), "client_ip")
 
 
 def _used(store: redis.Redis) -> int:

@@ -49,7 +49,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.states: list[str] = []
-        self.settled_callers = 0
+        self.reconciled_callers = 0
         self.batches: list[int] = []
         self.modes: list[str] = []
 
@@ -68,8 +68,8 @@ class Recorder:
     def batch_answered(self, seconds: float) -> None:
         pass
 
-    def settled(self, callers: int, left_out: int) -> None:
-        self.settled_callers += callers
+    def reconciled(self, callers: int, left_out: int) -> None:
+        self.reconciled_callers += callers
 
     def degraded(self, mode: str) -> None:
         self.modes.append(mode)
@@ -111,9 +111,9 @@ def until_fixture() -> Callable[..., object]:
 @pytest.fixture
 def a_charge() -> Callable[..., Charge]:
     def make(
-        cost: int = 1, caller: str = "c" * 22, rule: str = "tier", rps: float = 10, rpm: int = 200, burst: int = 20
+        hits: int = 1, caller: str = "c" * 22, rule: str = "tier", rps: float = 10, rpm: int = 200, burst: int = 20
     ) -> Charge:
-        return Charge(caller, Rule(rule, Limit(rps, rpm, burst)), cost)
+        return Charge(caller, Rule(rule, Limit(rps, rpm, burst)), hits)
 
     return make
 

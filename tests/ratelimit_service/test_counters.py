@@ -70,7 +70,7 @@ async def test_all_or_none(decide: Decide, a_charge: AChargeOf) -> None:
 
     assert not passes(await decide(1, narrow, wide))
 
-    assert (await decide(1, wide._replace(cost=0)))[0].used == 1
+    assert (await decide(1, wide._replace(hits=0)))[0].used == 1
 
 
 async def test_equal_times_are_two_hits(decide: Decide, a_charge: AChargeOf) -> None:
@@ -78,21 +78,21 @@ async def test_equal_times_are_two_hits(decide: Decide, a_charge: AChargeOf) -> 
     for _ in range(5):
         await decide(0, a_charge())
 
-    assert (await decide(0, a_charge(cost=0)))[0].used == 5
+    assert (await decide(0, a_charge(hits=0)))[0].used == 5
 
 
 async def test_peek(decide: Decide, a_charge: AChargeOf) -> None:
-    """A cost of 0 reads and takes nothing."""
-    await decide(0, a_charge(cost=3))
+    """A hits of 0 reads and takes nothing."""
+    await decide(0, a_charge(hits=3))
     for _ in range(3):
-        reading = (await decide(0, a_charge(cost=0)))[0]
+        reading = (await decide(0, a_charge(hits=0)))[0]
 
     assert (reading.used, reading.level) == (3, 3_000_000_000)
 
 
 async def test_callers_apart(decide: Decide, a_charge: AChargeOf) -> None:
     """Callers and rules have counters of their own."""
-    await decide(0, a_charge(cost=20))
+    await decide(0, a_charge(hits=20))
 
     assert passes(await decide(0, a_charge(caller="d" * 22)))
     assert passes(await decide(0, a_charge(rule="route:search")))
@@ -101,16 +101,16 @@ async def test_callers_apart(decide: Decide, a_charge: AChargeOf) -> None:
 
 async def test_counter_keeps_its_spending_when_numbers_change(decide: Decide, a_charge: AChargeOf) -> None:
     """60 of 100 spent: lowered to 80 leaves 20, raised to 200 leaves 140."""
-    await decide(0, a_charge(cost=60, rpm=100, burst=1000))
+    await decide(0, a_charge(hits=60, rpm=100, burst=1000))
 
-    assert not passes(await decide(0, a_charge(cost=21, rpm=80, burst=1000)))
-    assert not passes(await decide(0, a_charge(cost=141, rpm=200, burst=1000)))
-    assert passes(await decide(0, a_charge(cost=140, rpm=200, burst=1000)))
+    assert not passes(await decide(0, a_charge(hits=21, rpm=80, burst=1000)))
+    assert not passes(await decide(0, a_charge(hits=141, rpm=200, burst=1000)))
+    assert passes(await decide(0, a_charge(hits=140, rpm=200, burst=1000)))
 
 
 async def test_large_cost(decide: Decide, a_charge: AChargeOf) -> None:
-    """A cost of thousands is taken whole."""
-    charge = a_charge(cost=4500, rpm=5000, burst=5000, rps=1000)
+    """A hits of thousands is taken whole."""
+    charge = a_charge(hits=4500, rpm=5000, burst=5000, rps=1000)
     assert passes(await decide(0, charge))
 
     reading = (await decide(10, charge))[0]
@@ -119,7 +119,7 @@ async def test_large_cost(decide: Decide, a_charge: AChargeOf) -> None:
 
 async def test_clock_goes_back(decide: Decide, a_charge: AChargeOf) -> None:
     """After the clock went back an hour, a spent minute is free again after a minute."""
-    charge = a_charge(cost=5, rpm=5)
+    charge = a_charge(hits=5, rpm=5)
     await decide(3600, charge)
 
     assert (await decide(0, charge))[0].minute_wait_us == 60 * SECOND_US

@@ -6,30 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit_service.descriptors import TAG_LENGTH, Question, caller_tag, read_entries
+from ratelimit_service.descriptors import TAG_LENGTH, Descriptor, caller_tag, read_descriptor
 
 ENTRIES = [("route", "content"), ("tier", "free"), ("caller", "p/u1"), ("remote_address", "10.0.0.1")]
 
 
 def test_our_shape() -> None:
-    """The four entries make a question."""
-    assert read_entries(ENTRIES, 3) == Question("content", "free", "p/u1", "10.0.0.1", 3)
+    """The four entries make a descriptor."""
+    assert read_descriptor(ENTRIES, 3) == Descriptor("content", "free", "p/u1", "10.0.0.1", 3)
 
 
 @pytest.mark.parametrize("missing", ["route", "tier", "caller"])
 def test_missing_entry(missing: str) -> None:
-    """Without one of the entries there is no question."""
-    assert read_entries([entry for entry in ENTRIES if entry[0] != missing], 1) is None
+    """Without one of the entries there is no descriptor."""
+    assert read_descriptor([entry for entry in ENTRIES if entry[0] != missing], 1) is None
 
 
 def test_anonymous_without_an_address() -> None:
     """An anonymous caller without an address is nobody; a verified one needs no address."""
-    assert read_entries([("route", "r"), ("tier", "t"), ("caller", "-")], 1) is None
-    assert read_entries([("route", "r"), ("tier", "t"), ("caller", "p/u")], 1) is not None
+    assert read_descriptor([("route", "r"), ("tier", "t"), ("caller", "-")], 1) is None
+    assert read_descriptor([("route", "r"), ("tier", "t"), ("caller", "p/u")], 1) is not None
 
 
-def asked_by(caller: str, address: str = "10.0.0.1", tier: str = "free") -> Question:
-    return Question("content", tier, caller, address, 1)
+def asked_by(caller: str, address: str = "10.0.0.1", tier: str = "free") -> Descriptor:
+    return Descriptor("content", tier, caller, address, 1)
 
 
 def test_who_shares_a_counter() -> None:
@@ -43,10 +43,10 @@ def test_who_shares_a_counter() -> None:
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), unique=True, max_size=20))
 def test_no_two_callers_collide(pairs: list[tuple[str, str]]) -> None:
     """Whatever characters an identity holds, it has a tag of its own, of one length and safe in a key."""
-    questions = {
+    descriptors = {
         ("c", caller) if caller != "-" else ("a", address): asked_by(caller, address) for caller, address in pairs
     }
-    tags = {caller_tag(question, "client_ip") for question in questions.values()}
+    tags = {caller_tag(descriptor, "client_ip") for descriptor in descriptors.values()}
 
-    assert len(tags) == len(questions)
+    assert len(tags) == len(descriptors)
     assert all(len(tag) == TAG_LENGTH and tag.replace("-", "").replace("_", "").isalnum() for tag in tags)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from ratelimit_service.leases import (
     MAX_CALLERS,
-    MIN_UNITS,
+    MIN_REQUESTS,
     RISK,
     SHARE,
     SPAN_US,
     Lease,
+    LeaseRequest,
     Leases,
+    LeaseUse,
     Report,
-    Taken,
-    Wish,
     read_report,
 )
 
@@ -25,7 +25,7 @@ PLENTY = 1_000_000
 
 def a_report(holder: str = "w", serial: int = 0, spent: int = 0, *, wanted: bool = True) -> Report:
     """Of a worker that took leases of the one replica there is."""
-    return Report(holder, wanted, {"r0": Taken(serial, spent)})
+    return Report(holder, wanted, {"r0": LeaseUse(serial, spent)})
 
 
 def replicas(number: int) -> list[Leases]:
@@ -40,27 +40,27 @@ class Worker:
 
     def __init__(self, *leases: Leases, name: str = "w", every_us: int = 1_000, most: int = PLENTY) -> None:
         self.replicas, self.name, self.every_us, self.most = leases, name, every_us, most
-        self.taken: dict[str, Taken] = {}
+        self.uses: dict[str, LeaseUse] = {}
         self.of, self.left, self.ends_us, self.now_us = "", 0, 0, 0
         self.asks, self.granted, self.sizes = 0, 0, [0]
 
     @property
     def spent(self) -> int:
-        return sum(taken.spent for taken in self.taken.values())
+        return sum(taken.spent for taken in self.uses.values())
 
-    def ask(self) -> Wish:
-        """One question; what is granted is taken at once."""
+    def ask(self) -> LeaseRequest:
+        """One descriptor; what is granted is taken at once."""
         leases = self.replicas[self.asks % len(self.replicas)]
         self.asks += 1
-        report = Report(self.name, True, dict(self.taken))
-        wish = leases.wish("key", report, self.most, self.now_us)
-        lease = leases.grant("key", report, wish.units, 1) if wish.units else None
+        report = Report(self.name, True, dict(self.uses))
+        lease_request = leases.request("key", report, self.most, self.now_us)
+        lease = leases.grant("key", report, lease_request.requests, 1) if lease_request.requests else None
         if lease is not None:
-            self.of, self.left, self.ends_us = lease.replica, lease.units, self.now_us + lease.span_us
-            self.taken[self.of] = Taken(lease.serial, self.taken.get(self.of, Taken()).spent)
-            self.granted += lease.units
-            self.sizes.append(lease.units)
-        return wish
+            self.of, self.left, self.ends_us = lease.replica, lease.requests, self.now_us + lease.span_us
+            self.uses[self.of] = LeaseUse(lease.serial, self.uses.get(self.of, LeaseUse()).spent)
+            self.granted += lease.requests
+            self.sizes.append(lease.requests)
+        return lease_request
 
     def run(self, requests: int) -> Worker:
         """So many requests."""
@@ -68,7 +68,7 @@ class Worker:
             self.now_us += self.every_us
             if self.left and self.now_us < self.ends_us:
                 self.left -= 1
-                self.taken[self.of] = self.taken[self.of]._replace(spent=self.taken[self.of].spent + 1)
+                self.uses[self.of] = self.uses[self.of]._replace(spent=self.uses[self.of].spent + 1)
             else:
                 self.left = 0
                 self.ask()
@@ -77,7 +77,7 @@ class Worker:
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_a_busy_caller_soon_asks_seldom(number: int) -> None:
-    """A thousand requests a second need a question for some sixty: two thirds of what passes in a lease's life.
+    """A thousand requests a second need a descriptor for some sixty: two thirds of what passes in a lease's life.
 
     However many replicas there are.
     """
@@ -115,9 +115,9 @@ def test_one_lease_at_a_time() -> None:
     """What a worker's other requests ask while a lease is on its way brings no second one."""
     leases = Leases("r0")
     report = a_report()
-    wishes = [leases.wish("key", report, PLENTY, number * 100) for number in range(3 * RISK)]
+    wishes = [leases.request("key", report, PLENTY, number * 100) for number in range(3 * RISK)]
 
-    assert [wish.units for wish in wishes if wish.units] == [1]
+    assert [lease_request.requests for lease_request in wishes if lease_request.requests] == [1]
 
 
 def test_a_lease_that_never_came_is_waited_for_once() -> None:
@@ -126,9 +126,9 @@ def test_a_lease_that_never_came_is_waited_for_once() -> None:
     report = a_report()
     granted = []
     for number in range(8 * RISK):
-        wish = leases.wish("key", report, PLENTY, number * 1_000)
-        if wish.units:
-            leases.grant("key", report, wish.units, 1)
+        lease_request = leases.request("key", report, PLENTY, number * 1_000)
+        if lease_request.requests:
+            leases.grant("key", report, lease_request.requests, 1)
             granted.append(number)
 
     assert granted[0] == RISK - 1
@@ -138,44 +138,44 @@ def test_a_lease_that_never_came_is_waited_for_once() -> None:
 def test_what_the_store_refuses_is_no_lease() -> None:
     """Nothing was charged, so nothing is at risk."""
     leases, report = Leases("r0"), a_report()
-    while not leases.wish("key", report, PLENTY, 0).units:
+    while not leases.request("key", report, PLENTY, 0).requests:
         pass
 
     assert leases.grant("key", report, 0, 1) is None
-    assert leases.wish("key", report, PLENTY, SPAN_US // 2).units == 0
-    assert leases.wish("key", report, PLENTY, SPAN_US).units >= 1
+    assert leases.request("key", report, PLENTY, SPAN_US // 2).requests == 0
+    assert leases.request("key", report, PLENTY, SPAN_US).requests >= 1
 
 
 def test_a_worker_that_forgot_begins_anew() -> None:
     """An Envoy whose script was replaced, or that made room, counts from nothing again; a lie gains nothing."""
     leases = Leases("r0")
     worker = Worker(leases).run(2_000)
-    worker.taken, worker.left = {}, 0
+    worker.uses, worker.left = {}, 0
 
-    assert {worker.ask().units for _ in range(RISK - 1)} == {0}
-    assert leases.wish("key", a_report("w", 10**6, 10**6), PLENTY, worker.now_us).units == 0
+    assert {worker.ask().requests for _ in range(RISK - 1)} == {0}
+    assert leases.request("key", a_report("w", 10**6, 10**6), PLENTY, worker.now_us).requests == 0
 
 
 def test_a_replica_that_is_new_begins_anew() -> None:
     """It has granted nothing, whatever was taken of one that is gone, and is told how busy the worker is."""
     worker = Worker(Leases("gone")).run(2_000)
     worker.replicas, worker.left, before = (Leases("new"),), 0, worker.granted
-    assert {worker.ask().units for _ in range(RISK - 1)} == {0}
+    assert {worker.ask().requests for _ in range(RISK - 1)} == {0}
 
     worker.run(5_000)
 
     assert worker.granted > before
-    assert worker.taken["new"].spent > 0
+    assert worker.uses["new"].spent > 0
 
 
 def test_a_replica_of_which_no_more_is_told() -> None:
     """A worker tells of few replicas only: what it seems to have spent may shrink, and nothing breaks."""
     one, other = replicas(2)
     worker = Worker(one, other).run(4_000)
-    del worker.taken["r1"]
+    del worker.uses["r1"]
     worker.replicas, worker.left = (one,), 0
 
-    assert worker.ask().units >= 0
+    assert worker.ask().requests >= 0
     worker.run(2_000)
     assert worker.sizes[-1] > 0
 
@@ -186,15 +186,15 @@ def test_a_worker_that_awaits_one_gets_none() -> None:
     worker = Worker(leases).run(2_000)
 
     for _ in range(RISK):
-        waiting = Report("w", False, worker.taken)
-        assert leases.wish("key", waiting, PLENTY, worker.now_us).units == 0
-    assert worker.ask().units > 0
+        waiting = Report("w", False, worker.uses)
+        assert leases.request("key", waiting, PLENTY, worker.now_us).requests == 0
+    assert worker.ask().requests > 0
 
 
-@pytest.mark.parametrize(("most", "units"), [(SHARE * MIN_UNITS - 1, 0), (SHARE * MIN_UNITS, 32), (800, 40)])
-def test_a_lease_is_a_small_part_of_the_limit(most: int, units: int) -> None:
+@pytest.mark.parametrize(("most", "requests"), [(SHARE * MIN_REQUESTS - 1, 0), (SHARE * MIN_REQUESTS, 32), (800, 40)])
+def test_a_lease_is_a_small_part_of_the_limit(most: int, requests: int) -> None:
     """A twentieth; where that is next to nothing there is none."""
-    assert max(Worker(*replicas(1), most=most).run(5_000).sizes) == units
+    assert max(Worker(*replicas(1), most=most).run(5_000).sizes) == requests
 
 
 def test_holders_share_the_part() -> None:
@@ -212,8 +212,8 @@ def test_memory_is_bounded() -> None:
     """The least recently seen callers and workers are forgotten."""
     leases = Leases("r0", max_callers=10)
     for number in range(100):
-        leases.wish(f"key{number}", a_report(), PLENTY, number)
-        leases.wish("key", a_report(f"w{number}"), PLENTY, number)
+        leases.request(f"key{number}", a_report(), PLENTY, number)
+        leases.request("key", a_report(f"w{number}"), PLENTY, number)
 
     assert len(leases) == 10 < MAX_CALLERS
 
@@ -230,7 +230,9 @@ def test_a_report_that_is_none(text: str) -> None:
 def test_a_report() -> None:
     """Who, whether a lease is wanted, and of each replica which lease it took last, and how much was spent."""
     assert read_report("7f3a.1") == Report("7f3a", True, {})
-    assert read_report("7f3a.0;ab.12.30;cd.1.0") == Report("7f3a", False, {"ab": Taken(12, 30), "cd": Taken(1, 0)})
+    assert read_report("7f3a.0;ab.12.30;cd.1.0") == Report(
+        "7f3a", False, {"ab": LeaseUse(12, 30), "cd": LeaseUse(1, 0)}
+    )
 
 
 def test_a_lease_as_envoy_reads_it() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.descriptors import Question
+from ratelimit_service.descriptors import Descriptor
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import NO_WISH, Report, Taken, Wish
+from ratelimit_service.leases import NO_LEASE, LeaseRequest, LeaseUse, Report
 from ratelimit_service.limiter import Limiter, charges_for, failure_mode, may_lease
-from ratelimit_service.limits import MAX_COST, Charge, Reading
+from ratelimit_service.limits import MAX_CHARGE, Charge, Reading
 from ratelimit_service.policy import read_policy
 
 NUMBERS = {"rps": 1000, "rpm": 10, "burst": 1000}
@@ -31,8 +31,8 @@ PLAN = read_policy(
 )
 
 
-def a_question(route: str = "content", tier: str = "free", caller: str = "p/u1", hits: int = 1) -> Question:
-    return Question(route, tier, caller, "10.0.0.1", hits)
+def a_request_to_count(route: str = "content", tier: str = "free", caller: str = "p/u1", hits: int = 1) -> Descriptor:
+    return Descriptor(route, tier, caller, "10.0.0.1", hits)
 
 
 class NoCounters:
@@ -42,8 +42,8 @@ class NoCounters:
         raise CountersUnavailable("away")
 
 
-async def admitted(limiter: Limiter, *questions: Question, times: int = 50) -> int:
-    decisions = [await limiter.check(questions, PLAN) for _ in range(times)]
+async def admitted(limiter: Limiter, *descriptors: Descriptor, times: int = 50) -> int:
+    decisions = [await limiter.check(descriptors, PLAN) for _ in range(times)]
     return sum(decision.verdict is None or decision.verdict.allowed for decision in decisions)
 
 
@@ -53,59 +53,59 @@ def limiter(recorder: Any) -> Limiter:
 
 
 async def test_one_budget_over_routes(limiter: Limiter) -> None:
-    """Routes without limits of their own share the caller's budget, each at its cost."""
-    assert await admitted(limiter, a_question("content"), times=4) == 4
-    assert await admitted(limiter, a_question("search")) == 3
-    assert await admitted(limiter, a_question("content")) == 0
+    """Routes without limits of their own share the caller's budget, each at its hits."""
+    assert await admitted(limiter, a_request_to_count("content"), times=4) == 4
+    assert await admitted(limiter, a_request_to_count("search")) == 3
+    assert await admitted(limiter, a_request_to_count("content")) == 0
 
 
 async def test_route_with_its_own_limit(limiter: Limiter) -> None:
     """A route with its own limits has its own counter, and leaves the caller's budget alone."""
-    assert await admitted(limiter, a_question("login")) == 3
-    assert await admitted(limiter, a_question("content")) == 10
+    assert await admitted(limiter, a_request_to_count("login")) == 3
+    assert await admitted(limiter, a_request_to_count("content")) == 10
 
 
 async def test_moved_between_tiers(limiter: Limiter) -> None:
     """A caller whose tier changes keeps what it spent."""
-    assert await admitted(limiter, a_question(tier="free")) == 10
-    assert await admitted(limiter, a_question(tier="pro")) == 10
-    assert await admitted(limiter, a_question(tier="free")) == 0
+    assert await admitted(limiter, a_request_to_count(tier="free")) == 10
+    assert await admitted(limiter, a_request_to_count(tier="pro")) == 10
+    assert await admitted(limiter, a_request_to_count(tier="free")) == 0
 
 
 async def test_unknown_tier_has_its_own_bucket(limiter: Limiter) -> None:
     """An unknown tier has anonymous numbers, in the caller's own bucket."""
-    assert await admitted(limiter, a_question(tier="gold", caller="p/u1")) == 4
-    assert await admitted(limiter, a_question(tier="gold", caller="p/u2")) == 4
-    assert await admitted(limiter, a_question(tier="anonymous", caller="-")) == 4
+    assert await admitted(limiter, a_request_to_count(tier="gold", caller="p/u1")) == 4
+    assert await admitted(limiter, a_request_to_count(tier="gold", caller="p/u2")) == 4
+    assert await admitted(limiter, a_request_to_count(tier="anonymous", caller="-")) == 4
 
 
 async def test_hits(limiter: Limiter) -> None:
-    """Hits multiply the cost of the route."""
-    assert await admitted(limiter, a_question("search", hits=2)) == 2
+    """Hits multiply the hits of the route."""
+    assert await admitted(limiter, a_request_to_count("search", hits=2)) == 2
 
 
 async def test_free_route(limiter: Limiter) -> None:
-    """A route of cost 0 is not limited."""
-    assert await admitted(limiter, a_question("ping")) == 50
+    """A route of hits 0 is not limited."""
+    assert await admitted(limiter, a_request_to_count("ping")) == 50
 
 
 def test_same_counter_twice() -> None:
     """Two descriptors that name one counter charge it once, with both costs."""
-    charges = charges_for([a_question("search"), a_question("content")], PLAN)
+    charges = charges_for([a_request_to_count("search"), a_request_to_count("content")], PLAN)
 
-    assert [(charge.rule.name, charge.cost) for charge in charges] == [("tier", 3)]
+    assert [(charge.rule.name, charge.hits) for charge in charges] == [("tier", 3)]
 
 
 def test_absurd_hits() -> None:
-    """A cost beyond every limit is cut to one that is still beyond."""
-    assert charges_for([a_question(hits=2**32 - 1)] * 3, PLAN)[0].cost == MAX_COST
+    """A hits beyond every limit is cut to one that is still beyond."""
+    assert charges_for([a_request_to_count(hits=2**32 - 1)] * 3, PLAN)[0].hits == MAX_CHARGE
 
 
 def test_strictest_mode() -> None:
     """Several routes fail in the strictest of their ways."""
-    assert failure_mode([a_question("content")], PLAN) == "open"
-    assert failure_mode([a_question("content"), a_question("export")], PLAN) == "share"
-    assert failure_mode([a_question("login"), a_question("export")], PLAN) == "closed"
+    assert failure_mode([a_request_to_count("content")], PLAN) == "open"
+    assert failure_mode([a_request_to_count("content"), a_request_to_count("export")], PLAN) == "share"
+    assert failure_mode([a_request_to_count("login"), a_request_to_count("export")], PLAN) == "closed"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_without_the_store(recorder: Any, route: str, mode: str, passed: i
     """Each route fails in its own way, and every such decision is counted."""
     limiter = Limiter(NoCounters(), MemoryCounters(), recorder)
 
-    assert await admitted(limiter, a_question(route)) == passed
+    assert await admitted(limiter, a_request_to_count(route)) == passed
     assert recorder.modes == [mode] * 50
 
 
@@ -135,28 +135,28 @@ class Granting(MemoryCounters):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wishes: list[Wish] = []
+        self.wishes: list[LeaseRequest] = []
 
-    async def lease(self, charges: Sequence[Charge], wish: Wish) -> tuple[int, int, list[Reading]]:
-        self.wishes.append(wish)
+    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
+        self.wishes.append(lease_request)
         now_us, readings = await self.decide(charges)
-        return now_us, wish.units, readings
+        return now_us, lease_request.requests, readings
 
 
-def a_worker(lease: str = "e1/", route: str = "content") -> Question:
-    return a_question(route)._replace(report=Report("w", True, {}), lease=lease)
+def a_worker(lease: str = "e1/", route: str = "content") -> Descriptor:
+    return a_request_to_count(route)._replace(report=Report("w", True, {}), lease=lease)
 
 
-async def leased(limiter: Limiter, question: Question, times: int = 2_000) -> list[int]:
+async def leased(limiter: Limiter, descriptor: Descriptor, times: int = 2_000) -> list[int]:
     """The units of the leases that a worker gets who asks so often without a pause, and spends each."""
     units = []
     for _ in range(times):
-        lease = (await limiter.check([question], LEASED_PLAN)).lease
-        units.append(lease.units if lease else 0)
-        if lease and question.report:
-            before = question.report.taken.get(lease.replica, Taken())
-            taken = {lease.replica: Taken(lease.serial, before.spent + lease.units)}
-            question = question._replace(report=question.report._replace(taken=taken))
+        lease = (await limiter.check([descriptor], LEASED_PLAN)).lease
+        units.append(lease.requests if lease else 0)
+        if lease and descriptor.report:
+            before = descriptor.report.uses.get(lease.replica, LeaseUse())
+            taken = {lease.replica: LeaseUse(lease.serial, before.spent + lease.requests)}
+            descriptor = descriptor._replace(report=descriptor.report._replace(uses=taken))
     return units
 
 
@@ -167,7 +167,7 @@ async def test_a_busy_worker_gets_leases(recorder: Any) -> None:
     assert max(await leased(Limiter(store, None, recorder), a_worker())) == LEASED_BURST // 2 // 20
     search = a_worker("e1/search", "search")
     assert max(await leased(Limiter(store, None, recorder), search)) == LEASED_BURST // 2 // 2 // 20
-    assert NO_WISH not in store.wishes
+    assert NO_LEASE not in store.wishes
 
 
 async def test_a_lease_is_observed_by_the_share(recorder: Any) -> None:
@@ -178,7 +178,7 @@ async def test_a_lease_is_observed_by_the_share(recorder: Any) -> None:
     while not any(units):
         units += await leased(limiter, a_worker(), 1)
 
-    nothing = [charge._replace(cost=0) for charge in charges_for([a_worker()], LEASED_PLAN)]
+    nothing = [charge._replace(hits=0) for charge in charges_for([a_worker()], LEASED_PLAN)]
     assert (await local.decide(nothing))[1][0].used == len(units) + sum(units)
 
 
@@ -198,7 +198,7 @@ def test_a_policy_without_a_name_has_no_leases() -> None:
 
 def test_several_questions_no_lease() -> None:
     """What one descriptor of several would have to be charged ahead, nobody says."""
-    assert may_lease([a_worker(), a_question()], LEASED_PLAN) is None
+    assert may_lease([a_worker(), a_request_to_count()], LEASED_PLAN) is None
 
 
 def test_routes_that_depart_have_leases_of_their_own() -> None:

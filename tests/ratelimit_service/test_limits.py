@@ -16,8 +16,8 @@ from ratelimit_service.limits import (
     Rule,
     burst_wait_us,
     drained,
+    hits_in_the_way,
     judge,
-    units_in_the_way,
     whole_seconds,
 )
 
@@ -43,19 +43,21 @@ def test_drained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "cost", "wait_us"),
+    ("level", "hits", "wait_us"),
     [(0, 20, 0), (0, 21, NEVER), (19 * TOKEN, 1, 0), (20 * TOKEN, 1, 100_000), (20 * TOKEN - 1, 1, 100_000)],
 )
-def test_burst_wait(level: int, cost: int, wait_us: int) -> None:
-    """The bucket of 20 at 10 a second lets a cost through as soon as there is room for it."""
+def test_burst_wait(level: int, hits: int, wait_us: int) -> None:
+    """The bucket of 20 at 10 a second lets a hits through as soon as there is room for it."""
     limit = Limit(10, 200, 20)
-    assert burst_wait_us(level, cost, limit.capacity, limit.refill) == wait_us
+    assert burst_wait_us(level, hits, limit.capacity, limit.refill) == wait_us
 
 
-@pytest.mark.parametrize(("used", "cost", "units"), [(0, 5, 0), (5, 1, 1), (8, 2, 5), (0, 6, NEVER), (5, 6, NEVER)])
-def test_units_in_the_way(used: int, cost: int, units: int) -> None:
-    """Of a minute of 5, so many of the oldest units must leave first."""
-    assert units_in_the_way(used, cost, 5) == units
+@pytest.mark.parametrize(
+    ("used", "hits", "in_the_way"), [(0, 5, 0), (5, 1, 1), (8, 2, 5), (0, 6, NEVER), (5, 6, NEVER)]
+)
+def test_hits_in_the_way(used: int, hits: int, in_the_way: int) -> None:
+    """Of a minute of 5, so many of the oldest hits must leave first."""
+    assert hits_in_the_way(used, hits, 5) == in_the_way
 
 
 def test_success_tells_the_tightest_minute() -> None:

@@ -27,12 +27,12 @@ class Caller:
         self.replicas = replicas
         self.counters = MemoryCounters(clock=lambda: self.now_us)
 
-    def spend(self, at_seconds: float, cost: int = 1) -> Verdict:
+    def spend(self, at_seconds: float, hits: int = 1) -> Verdict:
         self.now_us = START_US + round(at_seconds * SECOND_US)
-        return self.spend_now(cost)
+        return self.spend_now(hits)
 
-    def spend_now(self, cost: int = 1) -> Verdict:
-        charges = [Charge("c" * 22, Rule("tier", self.limit), cost)]
+    def spend_now(self, hits: int = 1) -> Verdict:
+        charges = [Charge("c" * 22, Rule("tier", self.limit), hits)]
         if self.replicas:
             return judge(self.now_us, charges, self.counters.decide_share(charges, self.replicas)[1])
         return judge(self.now_us, charges, decide(self.counters, charges)[1])
@@ -74,7 +74,7 @@ def decide(counters: MemoryCounters, charges: Sequence[Charge]) -> tuple[int, li
         pytest.param(
             Limit(100, 10, 100),
             [(0, 4, True, 6, 0), (1, 4, True, 2, 0), (2, 4, False, 0, 58), (2, 2, True, 0, 0), (60, 4, True, 0, 0)],
-            id="a cost takes that many units",
+            id="a charge takes that many hits",
         ),
         pytest.param(
             Limit(1, 10, 4),
@@ -94,11 +94,11 @@ def decide(counters: MemoryCounters, charges: Sequence[Charge]) -> tuple[int, li
     ],
 )
 def test_table(limit: Limit, steps: list[tuple[float, int, bool, int, int]]) -> None:
-    """At each time and cost: allowed or not, what remains, and how long to wait."""
+    """At each time and hits: allowed or not, what remains, and how long to wait."""
     caller = Caller(limit)
 
-    for at, cost, allowed, remaining, retry_after in steps:
-        verdict = caller.spend(at, cost)
+    for at, hits, allowed, remaining, retry_after in steps:
+        verdict = caller.spend(at, hits)
         assert (verdict.allowed, verdict.remaining, verdict.retry_after) == (allowed, remaining, retry_after), at
 
 
@@ -186,15 +186,15 @@ histories = st.lists(st.tuples(waits_ms, st.integers(1, 4)), max_size=60)
 def test_never_more_than_the_rules_say(limit: Limit, history: list[tuple[int, int]]) -> None:
     """In any minute at most rpm; in any span at most burst + rps times the span."""
     caller, admitted = Caller(limit), list[tuple[int, int]]()
-    for wait_ms, cost in history:
+    for wait_ms, hits in history:
         caller.now_us += wait_ms * 1000
-        if caller.spend_now(cost).allowed:
-            admitted.append((caller.now_us, cost))
+        if caller.spend_now(hits).allowed:
+            admitted.append((caller.now_us, hits))
 
     for index, (start, _) in enumerate(admitted):
         total = 0
-        for at, cost in admitted[index:]:
-            total += cost
+        for at, hits in admitted[index:]:
+            total += hits
             assert total <= limit.burst + limit.rps * (at - start) / SECOND_US + 1e-6
             assert total <= limit.rpm or at - start >= WINDOW_US
 
@@ -204,16 +204,16 @@ def test_never_more_than_the_rules_say(limit: Limit, history: list[tuple[int, in
 def test_waiting_is_enough(limit: Limit, history: list[tuple[int, int]]) -> None:
     """After the told seconds the request passes; more than a second earlier it would not have."""
     caller = Caller(limit)
-    for wait_ms, cost in history:
+    for wait_ms, hits in history:
         caller.now_us += wait_ms * 1000
-        refused = caller.spend_now(cost)
-        if refused.allowed or cost > min(limit.burst, limit.rpm):
+        refused = caller.spend_now(hits)
+        if refused.allowed or hits > min(limit.burst, limit.rpm):
             continue
         now_us = caller.now_us
         caller.now_us = now_us + (refused.retry_after - 1) * SECOND_US - 1
-        assert refused.retry_after == 1 or not caller.spend_now(cost).allowed
+        assert refused.retry_after == 1 or not caller.spend_now(hits).allowed
         caller.now_us = now_us + refused.retry_after * SECOND_US
-        assert caller.spend_now(cost).allowed
+        assert caller.spend_now(hits).allowed
 
 
 @given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 3)), max_size=50))
@@ -226,11 +226,11 @@ def test_third_opinion(rpm: int, history: list[tuple[int, int]]) -> None:
         storage = MemoryStorage()
         window, item = MovingWindowRateLimiter(storage), RateLimitItemPerMinute(rpm)
         caller = Caller(Limit(1000, rpm, 1000))
-        for wait_ms, cost in history:
+        for wait_ms, hits in history:
             # Times that no two sums share: at a tie the two libraries may differ by one comparison.
             now += wait_ms / 1000 + 0.000_5
             caller.now_us = round(now * SECOND_US)
-            assert caller.spend_now(cost).allowed == window.hit(item, cost=cost)
+            assert caller.spend_now(hits).allowed == window.hit(item, cost=hits)
         storage.timer.cancel()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.descriptors import Question
-from ratelimit_service.errors import OperationRefused
+from ratelimit_service.descriptors import Descriptor
+from ratelimit_service.errors import OperationRejected
 from ratelimit_service.leases import SPAN_US
 from ratelimit_service.limiter import Decision, Limiter
 from ratelimit_service.operations import Operations
@@ -44,10 +44,12 @@ class Desk:
         return sum(decision.verdict is not None and decision.verdict.allowed for decision in decisions)
 
     async def ask(self, route: str = "content", caller: str = "p/u1", tier: str = "free", hits: int = 1) -> Decision:
-        return await self.limiter.check([Question(route, tier, caller, "10.0.0.1", hits)], PLAN)
+        return await self.limiter.check([Descriptor(route, tier, caller, "10.0.0.1", hits)], PLAN)
 
     async def tell(self, hits: int, caller: str = "p/u1", route: str = "metered") -> Decision:
-        return await self.limiter.check([Question(route, "free", caller, "10.0.0.1", hits, is_late=True)], PLAN)
+        return await self.limiter.check(
+            [Descriptor(route, "free", caller, "10.0.0.1", hits, is_post_charge=True)], PLAN
+        )
 
     async def do(self, verb: Any, caller: str = "p/u1", tier: str = "free", plan: Plan = PLAN, **values: Any) -> Any:
         return await self.operations.do(verb, {"caller": caller, "tier": tier} | values, plan)
@@ -157,7 +159,7 @@ async def test_override_of_a_route(desk: Desk) -> None:
 )
 async def test_refused(desk: Desk, verb: str, values: dict[str, Any], says: str) -> None:
     """What does not fit is refused with the field, and changes nothing."""
-    with pytest.raises(OperationRefused, match=says):
+    with pytest.raises(OperationRejected, match=says):
         await desk.do(verb, **values)
 
     assert ((await desk.look())["used"], (await desk.look())["override"]) == (0, None)

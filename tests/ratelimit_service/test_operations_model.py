@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import Script, decide_arguments, operate_arguments, read_answer
-from ratelimit_service.leases import NO_WISH
+from ratelimit_service.counters.redis import Script, decide_arguments, operate_arguments, read_reply
+from ratelimit_service.leases import NO_LEASE
 from ratelimit_service.limits import WINDOW_US, Charge, Limit, Rule
 
 START_US = 1_800_000_000_000_000
@@ -56,10 +56,10 @@ def client(shared_valkey: Any) -> redis.Redis:
 
 
 def charges_of(asked: list[Any], limit: Limit) -> list[Charge]:
-    unique = {(caller, name): (cost, kind) for caller, name, cost, kind in asked}
+    unique = {(caller, name): (hits, kind) for caller, name, hits, kind in asked}
     return [
-        Charge(caller * 22, Rule(name, limit, is_shadow=kind == "shadow"), cost, kind == "late")
-        for (caller, name), (cost, kind) in unique.items()
+        Charge(caller * 22, Rule(name, limit, is_shadow=kind == "shadow"), hits, kind == "late")
+        for (caller, name), (hits, kind) in unique.items()
     ]
 
 
@@ -76,7 +76,7 @@ def test_scripts_equal_the_model(client: redis.Redis, limits: list[Limit], histo
             if verb == "decide":
                 charges = charges_of(what[0], limits[what[1] % len(limits)])
                 answer: Any = client.evalsha(DECIDE.sha, *decide_arguments(charges, now_us))
-                assert read_answer(answer, len(charges)) == runner.run(model.lease(charges, NO_WISH))
+                assert read_reply(answer, len(charges)) == runner.run(model.lease(charges, NO_LEASE))
             else:
                 caller, name, values = what
                 told = client.evalsha(OPERATE.sha, *operate_arguments(caller * 22, name, verb, values, now_us))

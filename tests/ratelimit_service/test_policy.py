@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.limits import Limit, Rule
 from ratelimit_service.policy import Plan, read_policy
 
@@ -50,7 +50,7 @@ def test_as_agreed() -> None:
 def test_numbers_from_a_struct() -> None:
     """A protobuf Struct turns 200 into 200.0, which is as good; 200.5 requests a minute are not."""
     assert a_policy(tiers={"free": {"rps": 10.0, "rpm": 200.0, "burst": 20.0}}, replicas=2.0).replicas == 2
-    with pytest.raises(PolicyRefused, match="tiers/free/rpm"):
+    with pytest.raises(PolicyRejected, match="tiers/free/rpm"):
         a_policy(tiers={"free": {"rps": 10, "rpm": 200.5, "burst": 20}})
 
 
@@ -70,13 +70,13 @@ def test_numbers_from_a_struct() -> None:
 )
 def test_refused(changes: dict[str, Any], path: str) -> None:
     """A policy with a mistake is refused at its path."""
-    with pytest.raises(PolicyRefused, match=path):
+    with pytest.raises(PolicyRejected, match=path):
         a_policy(**changes)
 
 
 def test_all_problems_at_once() -> None:
     """Every mistake is named."""
-    with pytest.raises(PolicyRefused, match=r"replicas: .*; .*anonymous_key|anonymous_key: .*; .*replicas"):
+    with pytest.raises(PolicyRejected, match=r"replicas: .*; .*anonymous_key|anonymous_key: .*; .*replicas"):
         a_policy(replicas=0, anonymous_key="ip")
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import Script, decide_arguments, keys, operate_arguments, read_answer
+from ratelimit_service.counters.redis import Script, decide_arguments, keys, operate_arguments, read_reply
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import SHARE, SPAN_US, Wish
+from ratelimit_service.leases import SHARE, SPAN_US, LeaseRequest
 from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
 from service_kit.errors import StartFailed
 
@@ -35,7 +35,7 @@ def client(shared_valkey: Any) -> redis.Redis:
 
 def decide(client: redis.Redis, charges: list[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
     answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments(charges, now_us))
-    now_us, leased, readings = read_answer(answer, len(charges))
+    now_us, leased, readings = read_reply(answer, len(charges))
     assert leased == 0
     return now_us, readings
 
@@ -63,8 +63,8 @@ def test_script_equals_model(client: redis.Redis, history: tuple[list[Limit], li
     for wait_us, asked, limit_index in steps:
         now_us += wait_us
         rule_limit = limits[limit_index % len(limits)]
-        unique = {(caller, name): cost for caller, name, cost in asked}
-        charges = [Charge(caller * 22, Rule(name, rule_limit), cost) for (caller, name), cost in unique.items()]
+        unique = {(caller, name): hits for caller, name, hits in asked}
+        charges = [Charge(caller * 22, Rule(name, rule_limit), hits) for (caller, name), hits in unique.items()]
 
         with pytest.raises(StopIteration) as stop:
             model.decide(charges).send(None)
@@ -95,7 +95,7 @@ def test_server_clock(client: redis.Redis, a_charge: ACharge) -> None:
 def test_every_key_expires(client: redis.Redis, a_charge: ACharge) -> None:
     """Each key goes when it can no longer count: after a minute, or when the bucket has drained."""
     client.flushdb()
-    decide(client, [a_charge(), a_charge(rule="route:slow", rps=0.1, burst=20, cost=20)])
+    decide(client, [a_charge(), a_charge(rule="route:slow", rps=0.1, burst=20, hits=20)])
 
     lifetimes = {key.decode()[-4:]: client.pttl(key) for key in client.keys("*")}
     assert lifetimes.keys() == {"tier", "slow"}
@@ -112,7 +112,7 @@ def test_keys_of_a_caller_share_a_slot(a_charge: ACharge) -> None:
 
 
 def test_log_is_bounded(client: redis.Redis, a_charge: ACharge) -> None:
-    """A log never holds more than rpm units, however long the caller goes on."""
+    """A log never holds more than rpm hits, however long the caller goes on."""
     client.flushdb()
     charge = a_charge(rps=1000, rpm=50, burst=50)
     for second in range(600):
@@ -124,11 +124,11 @@ def test_log_is_bounded(client: redis.Redis, a_charge: ACharge) -> None:
 def test_lost_bucket(client: redis.Redis, a_charge: ACharge) -> None:
     """If the bucket alone is gone, the log's members are not overwritten."""
     client.flushdb()
-    decide(client, [a_charge(cost=5)], START_US)
+    decide(client, [a_charge(hits=5)], START_US)
     client.delete(keys("c" * 22, "tier")[0])
-    decide(client, [a_charge(cost=5)], START_US)
+    decide(client, [a_charge(hits=5)], START_US)
 
-    assert decide(client, [a_charge(cost=0)], START_US)[1][0].used == 10
+    assert decide(client, [a_charge(hits=0)], START_US)[1][0].used == 10
 
 
 async def test_one_write_a_turn(valkey: Any, open_counters: Any, recorder: Any, a_charge: ACharge) -> None:
@@ -218,7 +218,7 @@ class Moment(NamedTuple):
 
     wait_us: int
     worker: int
-    wish: int
+    lease_request: int
 
 
 moments = st.builds(
@@ -241,13 +241,13 @@ def passed_with_leases(client: redis.Redis, limit: Limit, history: list[Moment])
             held[moment.worker] = units - 1, ends_us
             passed.append(now_us)
             continue
-        wish = Wish(moment.wish)
-        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], now_us, wish))
-        _, leased, (reading,) = read_answer(answer, 1)
-        assert leased <= wish.units
+        lease_request = LeaseRequest(moment.lease_request)
+        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], now_us, lease_request))
+        _, leased, (reading,) = read_reply(answer, 1)
+        assert leased <= lease_request.requests
         assert leased <= min(limit.burst, limit.rpm) // SHARE
         assert reading.passes or not leased
-        held[moment.worker] = leased, now_us + wish.span_us
+        held[moment.worker] = leased, now_us + lease_request.span_us
         passed += [now_us] * reading.passes
     return passed
 
@@ -277,8 +277,8 @@ def test_a_lease_is_granted_while_there_is_room(client: redis.Redis) -> None:
     charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
     granted = []
     for _ in range(30):
-        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, Wish(128)))
-        granted.append(read_answer(answer, 1)[1])
+        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, LeaseRequest(128)))
+        granted.append(read_reply(answer, 1)[1])
 
     assert granted[:9] == [20] * 9
     assert sum(granted) + granted.index(0) <= 200
@@ -292,10 +292,10 @@ def test_a_reset_leaves_leases_charged(client: redis.Redis) -> None:
     client.flushdb()
     charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
     for _ in range(3):
-        client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, Wish(20)))
+        client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, LeaseRequest(20)))
 
     assert reset(client, START_US + 1) == 3
-    (kept,) = decide(client, [charge._replace(cost=0)], START_US + 1)[1]
+    (kept,) = decide(client, [charge._replace(hits=0)], START_US + 1)[1]
     assert (kept.used, kept.level) == (60, 60 * TOKEN)
     assert reset(client, START_US + SPAN_US) == 60
     assert decide(client, [charge], START_US + SPAN_US)[1][0].used == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ratelimit_service.limits import BURST, MINUTE, Charge, Limit, Rule, Verdict
-from ratelimit_service.responses import fixed_headers, moving_headers, refusal_body, refusal_headers
+from ratelimit_service.responses import fixed_headers, moving_headers, over_limit_body, over_limit_headers
 
 LIMIT = Limit(10, 200, 20)
 NOW_US = 1_800_000_000_400_000
@@ -43,10 +43,10 @@ def test_refusal() -> None:
 
 def test_refusal_body() -> None:
     """The body says the same seconds as the header."""
-    assert json.loads(refusal_body(7)) == {
+    assert json.loads(over_limit_body(7)) == {
         "error": {"code": "RATE_LIMITED", "message": "Too many requests", "retry_after": 7}
     }
-    assert dict(refusal_headers(7)) == {
+    assert dict(over_limit_headers(7)) == {
         "Retry-After": "7",
         "Content-Type": "application/json",
         "x-gateway-error": "RATE_LIMITED",

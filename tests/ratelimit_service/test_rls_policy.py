@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ratelimit_service.errors import PolicyRefused
+from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.rls_policy import RlsPolicy, is_rls, load, read_texts
 from ratelimit_service.windows import Unit
 
@@ -125,7 +125,7 @@ def test_a_mistake_is_told_with_its_line(path: Path) -> None:
     """Each file has the one mistake that its first line names, and nothing else is said."""
     line, _, problem = path.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
 
-    with pytest.raises(PolicyRefused) as refusal:
+    with pytest.raises(PolicyRejected) as refusal:
         load(path)
 
     assert str(refusal.value).startswith(f"{path}:{line}: ")
@@ -135,7 +135,7 @@ def test_a_mistake_is_told_with_its_line(path: Path) -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     """Whoever writes policies need not start the service once a mistake."""
-    with pytest.raises(PolicyRefused) as refusal:
+    with pytest.raises(PolicyRejected) as refusal:
         read_texts({"a.yaml": "descriptors: 3", "b.yaml": "domain: x\nextra: 1"})
 
     assert [part.split(": ")[0] for part in str(refusal.value).split("; ")] == ["a.yaml:1", "a.yaml:1", "b.yaml:2"]
@@ -151,15 +151,15 @@ def test_a_directory_is_all_its_files(tmp_path: Path) -> None:
     assert set(load(tmp_path).domains) == {"one", "two"}
 
     (tmp_path / "three.yml").write_text(f"domain: one\n{limit}")
-    with pytest.raises(PolicyRefused, match=r"three\.yml:1: domain 'one' is in another file too"):
+    with pytest.raises(PolicyRejected, match=r"three\.yml:1: domain 'one' is in another file too"):
         load(tmp_path)
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """An empty directory and a missing file say so."""
-    with pytest.raises(PolicyRefused, match="no YAML file"):
+    with pytest.raises(PolicyRejected, match="no YAML file"):
         load(tmp_path)
-    with pytest.raises(PolicyRefused, match="cannot be read"):
+    with pytest.raises(PolicyRejected, match="cannot be read"):
         load(tmp_path / "gone.yaml")
 
 

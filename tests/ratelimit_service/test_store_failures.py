@@ -13,7 +13,7 @@ import pytest
 
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
-from ratelimit_service.descriptors import Question
+from ratelimit_service.descriptors import Descriptor
 from ratelimit_service.limiter import Decision, Limiter
 from ratelimit_service.policy import Plan, read_policy
 
@@ -36,7 +36,7 @@ class Replica:
         self.limiter = Limiter(counters, local, recorder)
 
     async def ask(self, caller: str = "p/u1") -> Decision:
-        return await self.limiter.check([Question("content", "anonymous", caller, "", 1)], self.plan)
+        return await self.limiter.check([Descriptor("content", "anonymous", caller, "", 1)], self.plan)
 
     async def admitted(self, requests: int, caller: str = "p/u1") -> int:
         decisions = [await self.ask(caller) for _ in range(requests)]

@@ -148,7 +148,7 @@ async def test_cluster_gives_back(cluster: Any, recorder: Any, until: Any) -> No
     async with counting(f"redis+cluster://127.0.0.1:{ports[0]}", recorder, until) as counters:
         pairs = [[a_charge(number), a_charge(1000)] for number in range(8)]
         passed = [all(r.passes for r in (await counters.decide(pair))[1]) for pair in pairs]
-        own = [(await counters.decide([pair[0]._replace(cost=0)]))[1][0].used for pair in pairs]
+        own = [(await counters.decide([pair[0]._replace(hits=0)]))[1][0].used for pair in pairs]
 
         assert passed == [True] * 5 + [False] * 3
         assert own == [1] * 5 + [0] * 3
