@@ -19,7 +19,7 @@ from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from ratelimit_service import responses as limit_answers
-from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Question, read_entries
+from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Descriptor, read_descriptor
 from ratelimit_service.server import SERVICE as RATELIMIT_SERVICE
 from tests.support.configs import default_config, rich_config
 
@@ -73,7 +73,7 @@ async def test_a_verified_caller_is_who_is_charged(gateway: Any, bearer: Bearer)
         ("remote_address", "192.0.2.1"),
     ]
     lease = f"{gateway.ratelimit.plan.epoch}/"
-    assert read_entries(entries, 1) == Question("user-profile", "pro", "platform/u1", "192.0.2.1", 1, lease=lease)
+    assert read_descriptor(entries, 1) == Descriptor("user-profile", "pro", "platform/u1", "192.0.2.1", 1, lease=lease)
 
 
 async def test_an_anonymous_caller_is_charged_by_address(gateway: Any) -> None:
@@ -83,7 +83,7 @@ async def test_an_anonymous_caller_is_charged_by_address(gateway: Any) -> None:
     entries = dict(gateway.descriptor("genres", answer))
 
     assert (entries["tier"], entries["caller"]) == (ANONYMOUS, NOBODY)
-    assert read_entries(entries.items(), 1) is not None
+    assert read_descriptor(entries.items(), 1) is not None
 
 
 async def test_a_route_that_asks_nobody_is_limited_too(a_gateway: MakeGateway) -> None:
@@ -93,7 +93,7 @@ async def test_a_route_that_asks_nobody_is_limited_too(a_gateway: MakeGateway) -
     entries = gateway.descriptor("files", external_auth_pb2.CheckResponse())
 
     lease = f"{gateway.ratelimit.plan.epoch}/files"
-    assert read_entries(entries, 1) == Question("files", ANONYMOUS, NOBODY, "192.0.2.1", 1, lease=lease)
+    assert read_descriptor(entries, 1) == Descriptor("files", ANONYMOUS, NOBODY, "192.0.2.1", 1, lease=lease)
 
 
 def rich_config_without_files() -> GatewayConfig:
