@@ -96,6 +96,7 @@ def test_a_refusal_has_the_gateways_shape(two: Gateway) -> None:
     mine = [bearer(token(tier="free"))]
     refused = eventually(lambda: (answer := two.ask(PATH, headers=mine)).status == 429 and answer, every=0)
 
+    assert refused
     assert refused.json() == {"error": {"code": "RATE_LIMITED", "message": "Too many requests", "retry_after": 1}}
     assert refused.value("retry-after") == "1"
     assert refused.value("x-gateway-error") == "RATE_LIMITED"
