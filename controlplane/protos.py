@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any as JsonValue
 from typing import TypeVar
 
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, wrappers_pb2
@@ -232,9 +233,9 @@ def struct(values: Mapping[str, object]) -> struct_pb2.Struct:
     return result
 
 
-def message_to_dict(message: Message) -> dict[str, object]:
+def message_to_dict(message: Message) -> dict[str, JsonValue]:
     """A message as JSON values, with the proto's own field names."""
-    result: dict[str, object] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    result: dict[str, JsonValue] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return result
 
 

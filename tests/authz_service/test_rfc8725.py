@@ -6,7 +6,7 @@ import pytest
 
 from authz_service.compact import read_compact
 from authz_service.errors import PolicyRefused, Reason, TokenRefused
-from authz_service.keys import KeySet, pem_key, read_key_set, secret_key
+from authz_service.keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
 from authz_service.policy import read_policy
 from authz_service.tokens import Refused, Verified
 from service_kit.jwk import ALGORITHMS
@@ -79,7 +79,7 @@ def test_3_4_cryptographic_inputs_are_validated() -> None:
 @pytest.mark.parametrize(("algorithm", "least"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 def test_3_5_keys_have_enough_entropy(algorithm: str, least: int) -> None:
     """A secret shorter than its hash is refused (RFC 7518 §3.2)."""
-    assert secret_key(b"x" * least, None, [algorithm], "S")
+    assert isinstance(secret_key(b"x" * least, None, [algorithm], "S"), VerifyingKey)
     with pytest.raises(PolicyRefused, match=f"S has {least - 1} bytes"):
         secret_key(b"x" * (least - 1), None, [algorithm], "S")
 

@@ -77,7 +77,7 @@ def test_subjects(subject: str, a_verifier: Any, mint: Any, now: float) -> None:
     assert verdict.subject == subject
 
 
-NO_TEXT = (..., None, 1, 0, True, [], ["u1"], {})
+NO_TEXT: tuple[Any, ...] = (..., None, 1, 0, True, [], ["u1"], {})
 UNSAFE_TEXT = ("a\n", "\ra", "a\0b", "a\x1fb", "a\x7fb", "a\x85b", "\ud800", "a\udfff")
 LOST_IN_A_HEADER = (" u1", "u1 ", "\u00a0u1", "u1\u3000", " ", "\t")
 
@@ -121,7 +121,7 @@ def test_claim_names_are_the_providers(a_verifier: Any, mint: Any, now: float) -
     verdict = verifier.verify(token, None, now)
 
     assert isinstance(verdict, Verified)
-    assert (verdict.subject, verdict.tier, verdict.scopes) == ("u7", "pro", {"a", "b"})
+    assert (verdict.subject, verdict.tier, verdict.scopes) == ("u7", "pro", frozenset({"a", "b"}))
 
 
 @pytest.mark.parametrize(

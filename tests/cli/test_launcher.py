@@ -10,6 +10,7 @@ import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -168,7 +169,12 @@ def test_an_old_python_hands_over_to_a_newer_one(
     started: list[str] = []
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "version_info", (3, 9, 1, "final", 0))
-    monkeypatch.setattr(os, "execv", lambda path, _: started.append(path) or sys.exit(0))
+
+    def execv(path: str, _words: list[str]) -> NoReturn:
+        started.append(path)
+        sys.exit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
 
     with pytest.raises(SystemExit):
         launcher.main()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -60,7 +61,8 @@ class Signer:
     @property
     def pem(self) -> str:
         form = serialization.PublicFormat.SubjectPublicKeyInfo
-        return self._key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+        pem: bytes = self._key.public_key().public_bytes(serialization.Encoding.PEM, form)
+        return pem.decode()
 
 
 def compact(header: Mapping[str, Any] | bytes, claims: Mapping[str, Any] | bytes, key: Any = SECRET) -> str:
@@ -180,7 +182,7 @@ def many(mode: str, jwks_uri: str) -> dict[str, Any]:
     unused = [RSA.jwk | {"kid": "enc", "use": "enc"}, {"kty": "EC", "crv": "P-256", "kid": "odd", "x": 1, "key_ops": 5}]
     secrets = [{"kid": "n", "secret": "${NEW_SECRET}"}, {"kid": "o", "secret": "${OLD_SECRET}"}]
     its_own = {"subject": "uid", "tier": "plan", "scopes": "scp"}
-    providers = [
+    providers: list[dict[str, Any]] = [
         {"name": "platform", "algorithms": ["HS256"], "secret": "${JWT_SECRET}"},
         {"name": "lenient", "algorithms": ["HS512"], "secrets": secrets, "leeway_seconds": 5, "claims": its_own}
         | {"audiences": ["gateway", "https://mobile.test"], "default_tier": "pro"},
@@ -190,7 +192,7 @@ def many(mode: str, jwks_uri: str) -> dict[str, Any]:
         {"name": "edge", "algorithms": ["EdDSA"], "jwks_uri": jwks_uri},
         {"name": "strict", "algorithms": ["ES256"], "jwks": {"keys": [STRICT.jwk]}, "on_bad_token": "refuse"},
     ]
-    made = document(mode, [provider | {"issuer": ISSUER[str(provider["name"])]} for provider in providers])
+    made = document(mode, [provider | {"issuer": ISSUER[provider["name"]]} for provider in providers])
     revoked = [{"provider": "platform", "subject": "mallory", "issued_before": REVOKED_BEFORE}]
     made["auth"]["revocations"] = {"jti": [STOLEN], "subjects": revoked}
     trusting = [name for name in ISSUER if name != "strict"]
@@ -224,6 +226,10 @@ class Case:
 
 def scheme(token: str, before: str = "Bearer ") -> Headers:
     return [("Authorization", f"{before}{token}")]
+
+
+def _with_header_of_its_own(name: str, token: str) -> Headers:
+    return [(name, "admin"), *scheme(token)]
 
 
 def good(
@@ -496,7 +502,7 @@ TOKENS = [
     bad("over 8 KiB", pad=with_size(8193)),
     bad("32 KiB", pad="x" * 24000),
     # the header that carries it
-    *(with_token(f"scheme {name}", lambda token, name=name: scheme(token, name)) for name in ("bearer ", "BEARER ")),
+    *(with_token(f"scheme {name}", partial(scheme, before=name)) for name in ("bearer ", "BEARER ")),
     with_token("two spaces behind the scheme", lambda token: scheme(token, "Bearer  ")),
     with_token("a tab behind the scheme", lambda token: scheme(token, "Bearer\t"), BAD),
     with_token("no space behind the scheme", lambda token: scheme(token, "Bearer"), NOBODY),
@@ -524,7 +530,7 @@ TOKENS = [
         for name in ("X-User-ID", "x_user_id", "X-User_Id", "X-MGW-Identified", "X_User_Tier")
     ),
     *(
-        with_token(f"a token and the client's own {name}", lambda token, name=name: [(name, "admin"), *scheme(token)])
+        with_token(f"a token and the client's own {name}", partial(_with_header_of_its_own, name))
         for name in ("X-User-ID", "x_user_id", "X-User-Tier", "x_user_tier")
     ),
     # API keys
@@ -591,7 +597,7 @@ def of(name: str, provider: str, seen: str, signer: Signer | None = None, route:
 
 
 NEW, OLD = Signer("HS512", "n", NEW_SECRET), Signer("HS512", "o", OLD_SECRET)
-LENIENT = {"uid": "u-1", "aud": "gateway", "plan": "free"}
+LENIENT: dict[str, Any] = {"uid": "u-1", "aud": "gateway", "plan": "free"}
 
 
 def _kid(signer: Signer, kid: str | None) -> Signer:

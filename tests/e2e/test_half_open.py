@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ async def test_a_right_goes_where_it_is_wanted(start: StartGateway) -> None:
             service.upstream.status = 200
             await service.until("half_open", 3)
 
-            took = await until(lambda envoy=envoy: _is_served(service, envoy), 3)
+            took = await until(partial(_is_served, service, envoy), 3)
 
             assert took < 2
             await service.until("closed")

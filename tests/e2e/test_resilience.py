@@ -25,7 +25,7 @@ from tests.support.wire import Answer, Connection
 
 NEVER = {"failures": 10_000, "error_rate_percent": 100}
 """A breaker that stays out of the way."""
-CHECK = {"path": "/health", "steer": True, "interval_seconds": 0.1, "timeout_seconds": 0.2}
+CHECK: dict[str, Any] = {"path": "/health", "steer": True, "interval_seconds": 0.1, "timeout_seconds": 0.2}
 SLOW_START_SECONDS = 4
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 

@@ -82,7 +82,7 @@ def by_hits(store: redis.Redis, hits: int) -> dict[str, float]:
 
 def _forget(store: redis.Redis) -> None:
     """Empty it, memory included: by default Valkey gives it back later, in the background."""
-    store.execute_command("FLUSHALL", "SYNC")
+    store.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call] # redis has no types there
 
 
 def by_callers(store: redis.Redis, counts: Iterable[int]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def spend(store: redis.Redis, callers: Iterable[int]) -> None:
         pipeline = store.pipeline(transaction=False)
         for number in batch:
             charge = Charge(tag_of(number), rule, 1)
-            pipeline.execute_command("EVALSHA", script.sha, *decide_arguments([charge]))
+            pipeline.execute_command("EVALSHA", script.sha, *decide_arguments([charge]))  # type: ignore[no-untyped-call] # redis has no types there
         pipeline.execute()
 
 

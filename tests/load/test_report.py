@@ -105,7 +105,7 @@ def test_generated_routes_fill_up_to_the_count() -> None:
 
 def test_envoy_is_told_one_thread(tmp_path: Path) -> None:
     """The wrap replaces the number and nothing else, whatever the words hold."""
-    command = [one_thread_wrap(tmp_path), "printf", "%s|", "--concurrency", "2", "a b", "2"]
+    command = [str(one_thread_wrap(tmp_path)), "printf", "%s|", "--concurrency", "2", "a b", "2"]
 
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -116,7 +116,7 @@ def test_envoy_is_told_one_thread(tmp_path: Path) -> None:
 @pytest.mark.xdist_group("load")
 def test_the_report_measures_and_writes(tmp_path: Path) -> None:
     """The bars, once and short: every mode serves every request, and figures, text and plots are written."""
-    command = [sys.executable, SCRIPT, "--only", "bars", "--rounds", "1", "--docs", tmp_path]
+    command = [sys.executable, str(SCRIPT), "--only", "bars", "--rounds", "1", "--docs", str(tmp_path)]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
 

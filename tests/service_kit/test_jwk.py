@@ -43,7 +43,7 @@ def test_a_key_is_the_same_as_pem_and_as_jwk(algorithm: str) -> None:
     assert from_pem(pem) == {"keys": [public_jwk(material)]}
 
 
-JUNK = st.sampled_from(
+JUNK: st.SearchStrategy[Any] = st.sampled_from(
     [None, 1, "", "x", [], {}, "sig", "enc", ["verify"], ["sign"], "RS256", "ES256", "P-256", "EC", "oct"]
 )
 

@@ -37,6 +37,9 @@ YAML = {"content-type": "application/yaml"}
 SECRET = "hush-" * 8
 
 
+Content = str | bytes | AsyncIterator[bytes]
+
+
 class Api:
     """The application and a client for it."""
 
@@ -71,7 +74,7 @@ class Api:
         check_declared(self.app, method, path, response.status_code)
         return response
 
-    async def put(self, text: str | bytes, if_match: str | None = '"1"', **headers: str) -> httpx2.Response:
+    async def put(self, text: Content, if_match: str | None = '"1"', **headers: str) -> httpx2.Response:
         given = YAML | {name.replace("_", "-"): value for name, value in headers.items()}
         if if_match is not None:
             given["if-match"] = if_match
@@ -107,7 +110,8 @@ def operator_calls() -> Iterator[tuple[str, str]]:
     """Every call under /v1 that the application knows."""
     for route in _leaves(Api().app.routes):
         if route.path.startswith("/v1"):
-            yield from ((method, route.path.replace("{", "").replace("}", "")) for method in sorted(route.methods))
+            path = route.path.replace("{", "").replace("}", "")
+            yield from ((method, path) for method in sorted(route.methods or ()))
 
 
 def _leaves(routes: Any) -> Iterator[APIRoute]:
@@ -145,7 +149,7 @@ def test_the_calls_are_known() -> None:
 )
 async def test_no_call_without_a_token(api: Api, method: str, path: str, authorization: str | None) -> None:
     """Every operator call without a valid token is 401, before anything else about it is looked at."""
-    headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
+    headers = {} if authorization is None else {b"authorization": authorization.encode("latin-1")}
 
     response = await api.client.request(method, path, headers=headers, content=b"\xff")
 

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from controlplane import protos
 from controlplane.breakers.controller import BreakerKeeper
 from controlplane.breakers.override_file import ForceFile
 from controlplane.breakers.registry import CALM_SECONDS, OPEN_SECONDS, BreakerBoard
@@ -19,7 +20,6 @@ from controlplane.errors import StateUnwritable
 from controlplane.protos import load_stats, prometheus_metrics
 from controlplane.publish import Change, Publisher
 from controlplane.store.memory import MemoryStore
-from controlplane.translate.assemble import protos
 from controlplane.xds.cache import Group, SnapshotCache
 from controlplane.xds.resources import CLUSTER
 from controlplane.xds.runtime import RENEW_SECONDS, RuntimeLayers

@@ -417,7 +417,8 @@ def test_it_always_ends_closed(seed: int) -> None:
         node = dice.choice(nodes)
         held = breaker.cap(node)
         happens = [ILL, WELL, Count(issued=1, in_progress=1)] if held is None or held else [TURNED_AWAY]
-        breaker = step(breaker, dice.choice([Reported(node, dice.choice(happens)), Tick(), Lost(node)]), now)
+        events: list[Event] = [Reported(node, dice.choice(happens)), Tick(), Lost(node)]
+        breaker = step(breaker, dice.choice(events), now)
     for _ in range(60):
         now += 0.1
         for node in nodes:

@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health
 
+from controlplane.breakers.state_machine import State
 from controlplane.config.model import Service
 from controlplane.health.checker import HealthChecker, Report, health, readiness
 from controlplane.health.probes import GrpcProbe, ServiceProbe
@@ -65,11 +66,12 @@ def test_without_critical_services_nothing_is_unhealthy() -> None:
 def test_the_body_of_health() -> None:
     """Each service with its state and breaker, each dependency with its state, version and uptime."""
     report = Report({"a": True, "b": False}, {"redis": True, "authz": False})
+    states: dict[str, State] = {"a": "open", "b": "closed", "c": "half_open"}
 
     _, body = health(
         a_config(services=SERVICES, routes=[]),
         report,
-        {"a": "open", "b": "closed", "c": "half_open"}.__getitem__,
+        states.__getitem__,
         "1",
         7,
     )

@@ -15,7 +15,7 @@ from controlplane.store.memory import MemoryStore
 STORES: dict[str, Callable[[], ConfigStore]] = {"memory": MemoryStore}
 
 
-@pytest.fixture(params=STORES.values(), ids=STORES)
+@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
 def store(request: pytest.FixtureRequest) -> ConfigStore:
     make: Callable[[], ConfigStore] = request.param
     return make()

@@ -32,7 +32,7 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
         header = condition["header_filter"]["header"]
         value, wanted = headers.get(header["name"]), header.get("string_match", {})
         found = value is not None and wanted.get("contains", "") in value and value.startswith(wanted.get("prefix", ""))
-        return found != header.get("invert_match", False)
+        return bool(found != header.get("invert_match", False))
     if "metadata_filter" in condition:
         present = condition["metadata_filter"]["matcher"]["value"]["present_match"]
         otherwise = bool(condition["metadata_filter"]["match_if_key_not_found"])
@@ -40,7 +40,7 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
         return bool(present) if shadow else otherwise
     comparison = condition["status_code_filter"]["comparison"]
     bound = comparison["value"]["default_value"]
-    return {"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")]
+    return bool({"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")])
 
 
 @pytest.mark.parametrize(("may_be", "shadow"), [(False, False), (True, False), (True, True)])

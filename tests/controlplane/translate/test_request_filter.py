@@ -95,7 +95,7 @@ def ask(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         path.write_text(
             json.dumps(protos.message_to_dict(assemble.static_bootstrap(config, TOPOLOGY, Address("127.0.0.1", port))))
         )
-        command = [envoy_binary, "-c", path, "--disable-hot-restart", "--concurrency", "1", "-l", "error"]
+        command = [str(envoy_binary), "-c", str(path), "--disable-hot-restart", "--concurrency", "1", "-l", "error"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
         def send(path: str, method: str = "GET", headers: Sequence[str] = ()) -> Answer:

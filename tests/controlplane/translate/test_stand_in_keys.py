@@ -100,4 +100,4 @@ async def test_what_envoy_rejects_of_its_verifier_is_found(envoy_binary: Path, m
     for config in (by_envoy(), with_fetched_keys()):
         with pytest.raises(ConfigRefused, match="Envoy rejects it"):
             await let_envoy_judge(config, TOPOLOGY, envoy_binary)
-        assert assemble.static_bootstrap(config, TOPOLOGY), "which translates all the same"
+        assert assemble.static_bootstrap(config, TOPOLOGY).ByteSize(), "which translates all the same"

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from controlplane import protos
 from controlplane.protos import base, discovery, load_stats, metrics_service, rtds, struct
 from controlplane.topology import Address
 from controlplane.translate import assemble
@@ -25,7 +26,7 @@ from tests.support.waiting import until
 
 def a_snapshot(number: int, kind: str = CLUSTER) -> Snapshot:
     resource = base.Node(id=f"resource-{number}")
-    return Snapshot({kind: {"a": assemble.protos.any_of(resource).SerializeToString()}})
+    return Snapshot({kind: {"a": protos.any_of(resource).SerializeToString()}})
 
 
 class ANode:
@@ -219,7 +220,7 @@ async def test_an_envoy_says_where_it_listens(
 
     (resource,) = (await node.hears()).resources
 
-    found = assemble.protos.listener.Listener.FromString(resource.value).address.socket_address
+    found = protos.listener.Listener.FromString(resource.value).address.socket_address
     assert (found.address, found.port_value) == listener
 
 

@@ -71,7 +71,12 @@ def test_the_cache_makes_a_snapshot_once_a_group() -> None:
     """Nodes of a group share a snapshot, which is made when the first of them asks."""
     asked: list[Group] = []
     cache = SnapshotCache()
-    cache.set(lambda group: asked.append(group) or Snapshot({CLUSTER: {"a": repr(group).encode()}}))
+
+    def make(group: Group) -> Snapshot:
+        asked.append(group)
+        return Snapshot({CLUSTER: {"a": repr(group).encode()}})
+
+    cache.set(make)
     own = Group(("127.0.0.1", 8080))
 
     shared = [cache.snapshot(Group()), cache.snapshot(own), cache.snapshot(Group())]

@@ -16,6 +16,7 @@ import pytest
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from tests.support.go_tools import go_tool
+from tests.support.grpc_bytes import unary
 from tests.support.services import Service, running
 
 HERE = Path(__file__).parent
@@ -45,8 +46,8 @@ REQUESTS = {AUTHZ: a_check(), RATELIMIT: a_question()}
 def is_good(package: str, response: bytes) -> bool:
     """Whether the service lets the request pass."""
     if package == AUTHZ:
-        return external_auth_pb2.CheckResponse.FromString(response).status.code == 0
-    return rls_pb2.RateLimitResponse.FromString(response).overall_code == rls_pb2.RateLimitResponse.OK
+        return bool(external_auth_pb2.CheckResponse.FromString(response).status.code == 0)
+    return bool(rls_pb2.RateLimitResponse.FromString(response).overall_code == rls_pb2.RateLimitResponse.OK)
 
 
 @pytest.fixture(scope="module", params=[AUTHZ, RATELIMIT])
@@ -143,9 +144,9 @@ async def test_bytes_that_are_no_message(package: str, transport: str, tmp_path:
         async with grpc.aio.insecure_channel(service.address) as channel:
             for _ in range(3):
                 with pytest.raises(grpc.aio.AioRpcError) as failed:
-                    await channel.unary_unary(METHODS[package])(GARBAGE, timeout=10)
+                    await unary(channel, METHODS[package])(GARBAGE, timeout=10)
                 assert failed.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-            assert is_good(package, await channel.unary_unary(METHODS[package])(REQUESTS[package], timeout=10))
+            assert is_good(package, await unary(channel, METHODS[package])(REQUESTS[package], timeout=10))
         events = service.events()
 
     assert [event["event"].partition(".")[2] for event in events if event["level"] != "info"] == [
@@ -160,7 +161,7 @@ async def test_list_is_not_served(transport: str, tmp_path: Path) -> None:
     with running(RATELIMIT, tmp_path, transport) as service:
         async with grpc.aio.insecure_channel(service.address) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=10)
+                await unary(channel, "/grpc.health.v1.Health/List")(b"", timeout=10)
 
     assert failed.value.code() == grpc.StatusCode.UNIMPLEMENTED
 

@@ -30,6 +30,7 @@ from service_kit.http2.frames import (
     frame,
 )
 from tests.service_kit.http2.conftest import CALL, WAIT, Counted, Serve
+from tests.support.grpc_bytes import unary
 from tests.support.http2_peer import Peer, connected, message, request_block
 from tests.support.waiting import until
 
@@ -155,9 +156,9 @@ async def test_a_window_update_costs_what_it_lets_through(counted: Counted) -> N
             spent += len(each.payload)
         peer.send(frames.window_update(0, 1) * 50, frame(PING, 0, 0, b"together"))
         sizes = []
-        while (each := await peer.read()) is not None and each.kind != PING:
-            if each.kind == DATA:
-                sizes.append(len(each.payload))
+        while (read := await peer.read()) is not None and read.kind != PING:
+            if read.kind == DATA:
+                sizes.append(len(read.payload))
 
     assert sizes == [1] * 50
 
@@ -166,7 +167,9 @@ async def test_who_does_not_read_is_not_read_from(serve: Serve) -> None:
     """Responses that nobody reads end the connection, and pings are not answered into memory."""
     counted = await serve(Bounds(stall_seconds=0.5))
     attacker = await Peer.greeted(counted.port)
-    attacker.writer.transport.pause_reading()
+    transport = attacker.writer.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
     ping, sent = frame(PING, 0, 0, bytes(8)) * 1_000, 0
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(20):
@@ -207,7 +210,7 @@ async def test_thousands_of_idle_connections_harm_nobody(counted: Counted) -> No
         most = min(10_000, (hard - 200) // 2)
         idle = [await Peer.greeted(counted.port) for _ in range(most)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{counted.port}") as channel:
-            assert await channel.unary_unary(CALL)(b"fine", timeout=10) == b"fine"
+            assert await unary(channel, CALL)(b"fine", timeout=10) == b"fine"
         assert len(counted.server.connections) >= most
         for peer in idle:
             peer.close()

@@ -13,6 +13,7 @@ from service_kit import http2
 from service_kit.http2 import frames
 from service_kit.http2.bounds import Bounds
 from service_kit.http2.connection import greeting
+from tests.support.grpc_bytes import stream, unary
 
 SERVICE = "mgw.test.Echo"
 MESSAGE_LIMIT = 1024 * 1024
@@ -74,7 +75,7 @@ Served = tuple[grpc.aio.Channel, Echo, Any]
 
 async def test_answers_carry_the_message(served: Served) -> None:
     """A message comes back as it was, the empty one and one of many frames included."""
-    call = served[0].unary_unary(f"/{SERVICE}/Unary")
+    call = unary(served[0], f"/{SERVICE}/Unary")
 
     for message in (b"", b"hello", bytes(range(256)) * 4000):
         assert await call(message, timeout=5) == message
@@ -82,7 +83,7 @@ async def test_answers_carry_the_message(served: Served) -> None:
 
 async def test_many_calls_share_a_connection(served: Served) -> None:
     """A thousand calls at once get their own answers."""
-    call = served[0].unary_unary(f"/{SERVICE}/Unary")
+    call = unary(served[0], f"/{SERVICE}/Unary")
 
     answers = await asyncio.gather(*(call(str(number).encode(), timeout=20) for number in range(1000)))
     assert answers == [str(number).encode() for number in range(1000)]
@@ -90,7 +91,7 @@ async def test_many_calls_share_a_connection(served: Served) -> None:
 
 async def test_answers_respect_the_client_s_window(served: Served) -> None:
     """Answers larger than every window arrive whole: they wait for the client to make room."""
-    call = served[0].unary_unary(f"/{SERVICE}/Unary")
+    call = unary(served[0], f"/{SERVICE}/Unary")
     message = b"big" + b"x" * 300_000
 
     answers = await asyncio.gather(*(call(message, timeout=20) for _ in range(5)))
@@ -109,24 +110,24 @@ async def test_failures_are_statuses(served: Served, method: str, message: bytes
     """What goes wrong has its gRPC status, and the connection lives on."""
     channel = served[0]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await channel.unary_unary(f"/{SERVICE}/{method}")(message, timeout=5)
+        await unary(channel, f"/{SERVICE}/{method}")(message, timeout=5)
 
     assert refused.value.code() == code
-    assert await channel.unary_unary(f"/{SERVICE}/Unary")(b"still", timeout=5) == b"still"
+    assert await unary(channel, f"/{SERVICE}/Unary")(b"still", timeout=5) == b"still"
 
 
 async def test_a_cancelled_call_is_cancelled_inside(served: Served) -> None:
     """A client that gives up ends the work on its call."""
     channel, echo, _ = served
     with pytest.raises(grpc.aio.AioRpcError):
-        await channel.unary_unary(f"/{SERVICE}/Unary")(b"wait", timeout=0.2)
+        await unary(channel, f"/{SERVICE}/Unary")(b"wait", timeout=0.2)
 
     await asyncio.wait_for(echo.cancelled.wait(), 5)
 
 
 async def test_both_sides_stream(served: Served) -> None:
     """Messages go both ways on one call, each as it comes."""
-    call = served[0].stream_stream(f"/{SERVICE}/Stream")()
+    call = stream(served[0], f"/{SERVICE}/Stream")()
     for message in (b"a", b"bc", b"x" * 100_000):
         await call.write(message)
         assert await call.read() == message.upper()
@@ -138,7 +139,7 @@ async def test_both_sides_stream(served: Served) -> None:
 async def test_a_stop_lets_running_calls_end(served: Served) -> None:
     """A stopping server cuts calls off only after their grace."""
     channel, echo, server = served
-    running = asyncio.ensure_future(channel.unary_unary(f"/{SERVICE}/Unary")(b"wait", timeout=10))
+    running = asyncio.ensure_future(unary(channel, f"/{SERVICE}/Unary")(b"wait", timeout=10))
     await asyncio.wait_for(echo.waits.wait(), 5)
     await server.stop(0.1)
 
@@ -160,7 +161,7 @@ async def test_an_answer_at_once_needs_no_task() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Unary")
+        call = unary(channel, f"/{SERVICE}/Unary")
         assert [await call(b"quick", timeout=5), await call(b"slow", timeout=5)] == [b"at once", b"slow"]
     await server.stop(0)
     assert seen == [b"quick", b"slow"]
@@ -192,5 +193,5 @@ async def test_a_broken_peer_loses_its_connection_only(sent: bytes) -> None:
     writer.close()
     assert received[len(greeting(Bounds())) :][3] == frames.GOAWAY
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        assert await channel.unary_unary(f"/{SERVICE}/Unary")(b"fine", timeout=5) == b"fine"
+        assert await unary(channel, f"/{SERVICE}/Unary")(b"fine", timeout=5) == b"fine"
     await server.stop(0)
