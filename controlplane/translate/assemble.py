@@ -41,7 +41,7 @@ def snapshot(
     keys: EnvoyKeys = NO_KEYS,
     forces: Mapping[str, Force] = NO_FORCES,
 ) -> Snapshot:
-    """What nodes are told. Raises TranslationInconsistent, which is our fault, if it does not hold together."""
+    """What nodes get. Raises TranslationInconsistent, which is our fault, if the resources do not fit together."""
     all_clusters = [
         breaker_overrides.hold(cluster, forces.get(cluster.name, "auto"))
         for cluster in clusters.clusters(config, topology)
@@ -54,7 +54,7 @@ def snapshot(
     }
     listener = listeners.listener(config, at, keys)
     consistency.check(all_clusters, assignments, [listener], [route_configuration])
-    _plant(route_configuration)
+    _with_trees(route_configuration)
     return Snapshot(
         {
             types.AUTHZ_POLICY: {"authz": _policy(types.AUTHZ_POLICY, policies.authz_policy(config))},
@@ -81,7 +81,7 @@ def _policy(type_url: str, policy: Mapping[str, object]) -> bytes:
     return _bytes(protos.typed_struct.TypedStruct(type_url=type_url, value=protos.struct(policy)))
 
 
-def _plant(route_configuration: protos.route.RouteConfiguration) -> protos.route.RouteConfiguration:
+def _with_trees(route_configuration: protos.route.RouteConfiguration) -> protos.route.RouteConfiguration:
     for host in route_configuration.virtual_hosts:
         route_tree.plant(host)
     return route_configuration
@@ -93,7 +93,7 @@ def static_bootstrap(
     """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
     listener = listeners.listener(config, at, keys)
     manager = listeners.connection_manager(config, keys)
-    manager.route_config.CopyFrom(_plant(routes.route_configuration(config)))
+    manager.route_config.CopyFrom(_with_trees(routes.route_configuration(config)))
     listener.filter_chains[0].filters[-1].typed_config.CopyFrom(protos.any_of(manager))
     return protos.bootstrap.Bootstrap(
         static_resources=protos.bootstrap.Bootstrap.StaticResources(

@@ -22,7 +22,7 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def clusters(config: GatewayConfig, topology: Topology) -> Iterator[protos.cluster.Cluster]:
-    """Every cluster that the routes and filters name."""
+    """Every cluster that the routes and filters use."""
     yield grpc_cluster(AUTHZ_CLUSTER, topology.authz)
     ratelimit = grpc_cluster(RATELIMIT_CLUSTER, topology.ratelimit)
     if config.limits.enforced_by == "envoy" and len(topology.ratelimit) > 1:
@@ -65,10 +65,10 @@ def _lb_config() -> Cluster.CommonLbConfig:
 
 
 def _at_once() -> Cluster.CommonLbConfig:
-    """An ejection holds at once.
+    """An ejection takes effect at once.
 
-    By default Envoy's workers hear of it up to a second late where another change came shortly before, such as the end
-    of the ejection before it: a breaker that opens again would let everything through for that long.
+    By default Envoy's workers get it up to a second late if another change came shortly before, such as the end of the
+    previous ejection. A breaker that opens again would let everything through for that second.
     """
     return Cluster.CommonLbConfig(update_merge_window=protos.duration(0))
 
@@ -84,16 +84,17 @@ def _locate(result: protos.cluster.Cluster, service: Service) -> None:
 
 
 def ads() -> protos.config_source.ConfigSource:
-    """This very stream."""
+    """Resources come on the ADS stream that this one came on."""
     return protos.config_source.ConfigSource(
         ads=protos.config_source.AggregatedConfigSource(), resource_api_version=protos.config_source.ApiVersion.V3
     )
 
 
 def _caps(service: Service) -> protos.circuit_breaker.CircuitBreakers:
-    """At most `max_connections` a host; requests beyond wait, up to `max_pending_requests`.
+    """At most `max_connections` a host. Further requests wait, up to `max_pending_requests`.
 
-    Neither depends on the number of endpoints: a third one leaves the cluster, its connections and ejections alone.
+    Neither depends on the number of endpoints, so one more endpoint does not change the cluster: its connections and
+    ejections stay.
     """
     thresholds = protos.circuit_breaker.CircuitBreakers.Thresholds(
         max_connections=protos.uint32(UNBOUNDED),
@@ -108,7 +109,7 @@ def _caps(service: Service) -> protos.circuit_breaker.CircuitBreakers:
 
 
 def _outlier_detection(service: Service) -> protos.outlier_detection.OutlierDetection:
-    """The breaker's opening. By default Envoy would never eject the last host of a cluster: 100 percent lets it."""
+    """When the breaker opens. By default Envoy never ejects the last host of a cluster; with 100 percent it does."""
     breaker = service.breaker
     return protos.outlier_detection.OutlierDetection(
         consecutive_5xx=protos.uint32(breaker.failures),
@@ -139,14 +140,14 @@ def _http1(idle_timeout_seconds: float) -> protos.http_protocol_options.HttpProt
 
 
 def _tls(host: str, trusted_ca: str) -> protos.base.TransportSocket:
-    """The certificate must be for the endpoint's own name; `host` stands in for an endpoint that has none."""
+    """The certificate must be for the endpoint's own name, or for `host` if the endpoint has none."""
     context = protos.tls.UpstreamTlsContext(
         sni=host,
         auto_host_sni=True,
         auto_sni_san_validation=True,
         common_tls_context=protos.tls.CommonTlsContext(
             validation_context=protos.tls_common.CertificateValidationContext(
-                # Not `system_root_certs`: Envoy 1.40 takes it from xDS and then says that no authority is trusted.
+                # Not `system_root_certs`: Envoy 1.40 accepts it from xDS and then trusts no authority.
                 trusted_ca=protos.base.DataSource(filename=trusted_ca)
             )
         ),
@@ -155,7 +156,7 @@ def _tls(host: str, trusted_ca: str) -> protos.base.TransportSocket:
 
 
 def grpc_cluster(name: str, replicas: tuple[Address, ...]) -> protos.cluster.Cluster:
-    """One of our services: HTTP/2, an unreachable replica passed over at once, the last one never given up on."""
+    """One of our services: HTTP/2. An unreachable replica is skipped at once, but never the last one."""
     options = protos.http_protocol_options.HttpProtocolOptions(
         explicit_http_config=protos.http_protocol_options.HttpProtocolOptions.ExplicitHttpConfig(
             http2_protocol_options=protos.protocol.Http2ProtocolOptions(
@@ -171,9 +172,9 @@ def grpc_cluster(name: str, replicas: tuple[Address, ...]) -> protos.cluster.Clu
 
 
 def _take_in_order(cluster: protos.cluster.Cluster) -> None:
-    """All Envoys go to the first replica that lives: quotas are split by one service that sees all who spend them.
+    """All Envoys use the first replica that is healthy: one replica has to see all who spend a quota to split it.
 
-    Found by asking its health: a stream is opened every few seconds, too seldom to notice by its failures.
+    Envoy checks the replicas' health: it opens a stream only every few seconds, too seldom to notice by failures.
     """
     members = list(cluster.load_assignment.endpoints[0].lb_endpoints)
     del cluster.load_assignment.endpoints[:]
@@ -198,7 +199,7 @@ def health_cluster(topology: Topology) -> protos.cluster.Cluster:
 
 
 def internal_cluster(name: str, replicas: tuple[Address, ...]) -> protos.cluster.Cluster:
-    """What our own clusters have in common."""
+    """What all clusters of our own services have in common."""
     result = Cluster(
         name=name,
         type=Cluster.STATIC if endpoints.all_numeric(replicas) else Cluster.STRICT_DNS,
@@ -216,13 +217,13 @@ def internal_cluster(name: str, replicas: tuple[Address, ...]) -> protos.cluster
         ),
     )
     if len(replicas) > 1:
-        result.outlier_detection.CopyFrom(_pass_over_dead_replicas())
+        result.outlier_detection.CopyFrom(_skip_dead_replicas())
         result.common_lb_config.CopyFrom(_at_once())
     return result
 
 
-def _pass_over_dead_replicas() -> protos.outlier_detection.OutlierDetection:
-    """Eject a replica that does not answer for a second, but never all of them (Envoy's panic mode stays on)."""
+def _skip_dead_replicas() -> protos.outlier_detection.OutlierDetection:
+    """Ejects a replica that fails for a second, but never all of them (Envoy's panic mode stays on)."""
     return protos.outlier_detection.OutlierDetection(
         consecutive_5xx=protos.uint32(2),
         interval=protos.duration(DETECTION_INTERVAL_SECONDS),

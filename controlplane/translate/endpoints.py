@@ -13,7 +13,7 @@ from controlplane.translate import health_checks
 
 
 def addresses(service: Service) -> tuple[Address, ...]:
-    """Each endpoint's host and port, the scheme's own port where the URL names none."""
+    """Each endpoint's host and port; the scheme's default port if the URL has none."""
     return tuple(_address(endpoint.url) for endpoint in service.endpoints)
 
 
@@ -23,7 +23,7 @@ def _address(url: str) -> Address:
 
 
 def all_numeric(hosts: Iterable[Address]) -> bool:
-    """Whether nothing has to be resolved: only then can endpoints travel by EDS."""
+    """Whether no name has to be resolved. Only then can the endpoints be sent by EDS."""
     return all(_is_numeric(address.host) for address in hosts)
 
 
@@ -59,7 +59,7 @@ def service_assignment(service: Service) -> protos.endpoint.ClusterLoadAssignmen
 
 
 def socket_address(address: Address) -> protos.address.Address:
-    """An address as Envoy has it."""
+    """An address as Envoy's message."""
     return protos.address.Address(
         socket_address=protos.address.SocketAddress(address=address.host, port_value=address.port)
     )

@@ -1,7 +1,7 @@
-"""Filters that most requests do without: Envoy makes one only if a request header says so.
+"""Filters that most requests do without: Envoy makes one only if a request header asks for it.
 
 A filter that looks at a request and lets it pass is not free: ext_authz and ratelimit each make a gRPC client for every
-request. The composite filter makes its filter only if the matcher around it says so, for a third of that cost.
+request. The composite filter makes its filter only if the matcher around it asks for it, for a third of that cost.
 
 Settings of a route and dynamic metadata belong to the name of the composite filter. So it has its filter's name.
 """
@@ -30,7 +30,7 @@ def switch(header: str, cases: Mapping[str, Action], otherwise: Action) -> Messa
     """The action for the header's value."""
     matchers = [
         Matcher.MatcherList.FieldMatcher(
-            predicate=says(header, StringMatcher(exact=value)), on_match=Matcher.OnMatch(action=action)
+            predicate=header_is(header, StringMatcher(exact=value)), on_match=Matcher.OnMatch(action=action)
         )
         for value, action in cases.items()
     ]
@@ -59,7 +59,7 @@ def made_in_turn(filters: Sequence[tuple[str, Message]]) -> protos.xds_extension
     return protos.xds_named("make", ExecuteFilterAction(filter_chain=chain))
 
 
-def says(
+def header_is(
     header: str, match: protos.xds_string_matcher.StringMatcher
 ) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
     """Whether the request has the header, with such a value."""

@@ -54,8 +54,8 @@ def rate_limit_quota(config: GatewayConfig) -> Message:
     kinds = Matcher.MatcherList(
         matchers=[
             _kind(_both(Header.COUNTER, Header.CALLER), of_route | of_caller),
-            _kind(_says(Header.COUNTER), of_route | of_address),
-            _kind(_says(Header.CALLER), of_caller),
+            _kind(_has(Header.COUNTER), of_route | of_address),
+            _kind(_has(Header.CALLER), of_caller),
         ]
     )
     return protos.rate_limit_quota.RateLimitQuotaFilterConfig(
@@ -88,17 +88,17 @@ def _bucket(parts: Mapping[str, Builder.ValueBuilder]) -> protos.xds_matcher.Mat
     return Matcher.OnMatch(action=protos.xds_named("bucket", settings))
 
 
-def _says(header: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
+def _has(header: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
     anything = protos.xds_string_matcher.StringMatcher(
         safe_regex=protos.xds_regex_matcher.RegexMatcher(
             google_re2=protos.xds_regex_matcher.RegexMatcher.GoogleRE2(), regex=".+"
         )
     )
-    return filter_matcher.says(header, anything)
+    return filter_matcher.header_is(header, anything)
 
 
 def _both(one: str, other: str) -> protos.xds_matcher.Matcher.MatcherList.Predicate:
-    return Predicate(and_matcher=Predicate.PredicateList(predicate=[_says(one), _says(other)]))
+    return Predicate(and_matcher=Predicate.PredicateList(predicate=[_has(one), _has(other)]))
 
 
 def _value_of(name: str, read: Message) -> Builder.ValueBuilder:

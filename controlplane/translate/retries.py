@@ -9,17 +9,17 @@ RetryPolicy = protos.route_components.RetryPolicy
 RetryBudget = protos.circuit_breaker.CircuitBreakers.Thresholds.RetryBudget
 
 LEAST_AT_ONCE = 3
-"""What the budget never goes below: a percentage of the few requests of a quiet service would be none."""
+"""The budget is never below this: a percentage of a quiet service's few requests would be none."""
 
 HOST_SELECTIONS = 32
-"""How often Envoy draws until it has an endpoint that was not tried yet, before it takes one that was.
+"""How often Envoy draws an endpoint to find one that was not tried yet, before it uses one that was.
 
-Each draw is by chance: with 5 of them, 1 of 60 repetitions went to the same one of two endpoints.
+Each draw is random: with 5 draws, 1 of 60 retries went to the same one of two endpoints.
 """
 
 
 def policy(route: Route, service: Service) -> protos.route_components.RetryPolicy | None:
-    """The route's own, else its service's; None where nothing is repeated. By default nothing is."""
+    """The route's own, else its service's; None if nothing is retried. That is the default."""
     retries = route.retries or service.retries
     methods = repeatable(route)
     if retries is None or retries.attempts == 0 or not methods:
@@ -37,13 +37,13 @@ def policy(route: Route, service: Service) -> protos.route_components.RetryPolic
 
 
 def repeatable(route: Route) -> list[str]:
-    """The route's methods that may be sent again, HEAD with GET; a POST or PATCH on the same route never is."""
+    """The route's methods that may be retried, HEAD with GET. A POST or PATCH on the same route never is."""
     methods = {*route.match.methods, *(["HEAD"] if "GET" in route.match.methods else [])}
     return sorted(methods.intersection(IDEMPOTENT))
 
 
 def budget(retries: ServiceRetries | None) -> protos.circuit_breaker.CircuitBreakers.Thresholds.RetryBudget:
-    """How many repetitions a service may have under way: all its routes, whoever asked for them."""
+    """How many retries a service may have in flight, over all its routes and callers."""
     percent = (retries or ServiceRetries(attempts=0)).budget_percent
     return RetryBudget(
         budget_percent=protos.percent.Percent(value=percent), min_retry_concurrency=protos.uint32(LEAST_AT_ONCE)

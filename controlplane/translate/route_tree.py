@@ -1,8 +1,8 @@
-"""Many routes as a tree: Envoy looks through a list one by one, and through thousands for milliseconds a request.
+"""Many routes as a tree. Envoy tries the routes of a list one by one, so thousands take milliseconds a request.
 
-Routes are put under the text that their paths begin with. Envoy takes the longest such text that a request's path
-begins with, and looks only at what is under it; so each has every route that could match such a path, in the order of
-the list.
+Routes are grouped by the text that their paths begin with. Envoy takes the longest such text that a request's path
+begins with, and tries only its group. So each group has every route that could match such a path, in the order of the
+list.
 (xds.type.matcher.v3.Matcher.MatcherTree, `prefix_match_map`; envoy.config.route.v3.RouteList.)
 """
 
@@ -17,12 +17,12 @@ Route = protos.route_components.Route
 Matcher = protos.xds_matcher.Matcher
 
 MANY = 64
-"""Up to so many a list is as quick, and easier to read."""
+"""Up to so many routes a list is as fast, and easier to read."""
 _PLAIN_REGEX = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^A-Za-z0-9])*")
 
 
 def plant(host: protos.route_components.VirtualHost) -> None:
-    """Turn the host's list of routes into a tree, where it is long."""
+    """Turn the host's list of routes into a tree if it is long."""
     if len(host.routes) <= MANY:
         return
     host.matcher.CopyFrom(tree(host.routes))
@@ -30,7 +30,7 @@ def plant(host: protos.route_components.VirtualHost) -> None:
 
 
 def tree(routes: Sequence[protos.route_components.Route]) -> protos.xds_matcher.Matcher:
-    """The matcher. Every list ends with what matches any path, and so does the one for paths of none."""
+    """The matcher. Every group ends with the routes that match any path."""
     starts = [start_of(route.match) for route in routes]
     by_start: dict[str, list[int]] = {}
     for number, start in enumerate(starts):
@@ -51,7 +51,7 @@ def beginnings(text: str, known: Mapping[str, object]) -> list[str]:
 
 
 def start_of(match: protos.route_components.RouteMatch) -> str:
-    """What every path that this matches begins with."""
+    """The text that every path that this matches begins with."""
     kind = match.WhichOneof("path_specifier")
     if kind == "prefix":
         return match.prefix

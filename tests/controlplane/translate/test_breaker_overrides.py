@@ -25,7 +25,7 @@ def test_auto_changes_nothing() -> None:
 
 
 def test_open_lets_nothing_through() -> None:
-    """Neither a request nor one that waits: Envoy answers as for a full queue, which is the breaker's 503."""
+    """Neither a request nor one that waits: Envoy rejects as for a full queue, which is the breaker's 503."""
     (threshold,) = held("open")["circuit_breakers"]["thresholds"]
 
     assert (threshold["max_requests"], threshold["max_pending_requests"]) == (0, 0)

@@ -137,7 +137,7 @@ def test_a_service_has_one_budget(given: dict[str, Any] | None, percent: int) ->
 
 
 def test_slow_start() -> None:
-    """A new endpoint gets its share by and by, where the service says so."""
+    """A new endpoint gets its share gradually if the service asks for that."""
     assert "least_request_lb_config" not in as_dict()
     assert as_dict(slow_start_seconds=30) == as_dict()
     found = as_dict(("http://10.0.0.1", "http://10.0.0.2"), slow_start_seconds=30)

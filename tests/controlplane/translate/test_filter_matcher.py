@@ -20,7 +20,7 @@ def made(action: dict[str, Any]) -> Any:
     return config["typed_config"]["name"]
 
 
-def answer(message: Any, header: str | None) -> Any:
+def made_for(message: Any, header: str | None) -> Any:
     """What Envoy makes for a request with this value of the header (xds.type.matcher.v3.Matcher.MatcherList)."""
     found: dict[str, Any] = protos.message_to_dict(message)
     matcher = found["xds_matcher"]
@@ -34,7 +34,7 @@ def test_a_filter_unless_a_header_says_so() -> None:
     """Only the very value skips it: a request of which nothing is said meets the filter."""
     found = filter_matcher.unless("x-a", "known", "cors", CORS)
 
-    assert [answer(found, value) for value in ("known", "unknown", "", None)] == [None, "cors", "cors", "cors"]
+    assert [made_for(found, value) for value in ("known", "unknown", "", None)] == [None, "cors", "cors", "cors"]
 
 
 def test_one_of_several() -> None:
@@ -45,7 +45,7 @@ def test_one_of_several() -> None:
     }
     found = filter_matcher.switch("x-a", cases, filter_matcher.made("buffer", BUFFER))
 
-    assert [answer(found, value) for value in ("a", "b", None)] == [None, ["cors", "buffer"], "buffer"]
+    assert [made_for(found, value) for value in ("a", "b", None)] == [None, ["cors", "buffer"], "buffer"]
 
 
 def test_which_header_is_read() -> None:

@@ -22,7 +22,7 @@ def chain(**changes: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_the_order_of_the_chain() -> None:
-    """One path and ids first; CORS before any refusal; the body before authz; authz before the limits; router last."""
+    """Path and ids first; CORS before anything rejects; the body before authz; authz before the limits; router last."""
     names = [name.rpartition(".")[2] for name in chain()]
 
     assert names[:6] == ["lua", "header_mutation", "cors", "fault", "body_size_limit", "buffer"]
@@ -51,7 +51,7 @@ def test_a_known_caller_needs_no_authz_and_a_prepaid_request_no_limiter() -> Non
 
 
 def test_authz_fails_closed_and_the_limiter_open() -> None:
-    """Without authz nothing passes and the answer is 503; without the limiter everything does. Both in 250 ms."""
+    """Without authz nothing passes and the status is 503; without the limiter everything does. Both in 250 ms."""
     found = chain()
     (*_, authz), (*_, limiter) = made_unless(found[filters.EXT_AUTHZ]), made_unless(found[filters.RATE_LIMIT])
 

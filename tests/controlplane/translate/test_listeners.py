@@ -17,7 +17,7 @@ def manager(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_listener() -> None:
-    """The client's address is the connection's, nobody is internal, and Envoy's name stays out of answers."""
+    """The client's address is the connection's, nobody is internal, and Envoy's name stays out of responses."""
     found = manager(listener={"trusted_hops": 2})
 
     assert found["use_remote_address"] is True

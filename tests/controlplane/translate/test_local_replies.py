@@ -48,7 +48,7 @@ def test_every_error_has_one_shape() -> None:
 
 
 def test_every_code_is_made_somewhere() -> None:
-    """No code of the table is left without an answer."""
+    """No code of the table is unused."""
     assert {error["code"] for _, error, _ in errors()} == set(CODES)
 
 
@@ -59,7 +59,7 @@ def test_errors_name_no_address() -> None:
 
 
 def test_health_stands_without_the_control_plane() -> None:
-    """Envoy answers for the control plane: degraded, and ready."""
+    """Envoy responds in the control plane's place: degraded, and ready."""
     bodies = [
         (mapper.status_code.value, json.loads(mapper.body_format_override.text_format_source.inline_string))
         for mapper in local_replies.local_replies("1.2.3").mappers

@@ -103,7 +103,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize(("method", "path", "name"), REQUESTS)
 def test_default_routes(method: str, path: str, name: str) -> None:
-    """Each request of the published table takes its route, and every other one is refused as unknown or not allowed."""
+    """Each request of the published table takes its route, any other one is rejected as unknown or not allowed."""
     assert first_match(routes_of(default_config()), method, path).name.split()[0] == name
 
 
@@ -135,7 +135,7 @@ def test_rich_routes(method: str, path: str, name: str) -> None:
 
 
 def test_the_order_of_matching() -> None:
-    """Refused paths first, then health, then the operator's routes with a 405 after each path, and 404 last."""
+    """Rejected paths first, then health, then the operator's routes with a 405 after each path, and 404 last."""
     names = [route.name for route in routes_of(rich_config())]
 
     assert names[:2] == [BAD, BAD]
@@ -156,22 +156,22 @@ def test_the_order_of_matching() -> None:
         (rich_config(), "/files/x", "GET, HEAD, OPTIONS, PATCH, PUT"),
     ],
 )
-def test_a_refused_method_names_the_others(config: GatewayConfig, path: str, allow: str) -> None:
+def test_a_method_that_is_not_allowed_names_the_others(config: GatewayConfig, path: str, allow: str) -> None:
     """405 lists what the path takes, over all its routes."""
-    refusal = first_match(routes_of(config), "TRACE", path)
+    rejection = first_match(routes_of(config), "TRACE", path)
 
-    assert metadata(refusal)["allow"] == allow
-    assert refusal.route.cluster_not_found_response_code == protos.route_components.RouteAction.INTERNAL_SERVER_ERROR
+    assert metadata(rejection)["allow"] == allow
+    assert rejection.route.cluster_not_found_response_code == protos.route_components.RouteAction.INTERNAL_SERVER_ERROR
 
 
 @pytest.mark.parametrize("config", [default_config(), rich_config()], ids=["default", "rich"])
-def test_refusals_ask_and_cost_nothing(config: GatewayConfig) -> None:
-    """A refusal leads nowhere, asks no authz and counts against nobody."""
-    refusals = [route for route in routes_of(config) if route.name.startswith("mgw-")]
+def test_rejections_ask_and_cost_nothing(config: GatewayConfig) -> None:
+    """A rejection leads nowhere, asks no authz and counts against nobody."""
+    rejections = [route for route in routes_of(config) if route.name.startswith("mgw-")]
 
-    assert {route.route.cluster for route in refusals} == {"mgw-refusal"}
-    assert [authz(route) for route in refusals] == [None] * len(refusals)
-    assert [list(route.route.rate_limits) for route in refusals] == [[]] * len(refusals)
+    assert {route.route.cluster for route in rejections} == {"mgw-refusal"}
+    assert [authz(route) for route in rejections] == [None] * len(rejections)
+    assert [list(route.route.rate_limits) for route in rejections] == [[]] * len(rejections)
 
 
 SEGMENTS = st.sampled_from(["a", "b", "c", "{x}"])
@@ -289,8 +289,8 @@ def test_every_operators_route_is_limited_alike() -> None:
         ]
 
 
-def test_the_answer_may_say_what_a_request_cost() -> None:
-    """Such a route has a second descriptor, sent when the answer is, with the answer's header as its hits."""
+def test_the_response_may_say_what_a_request_cost() -> None:
+    """Such a route has a second descriptor, sent with the response, with the response's header as its hits."""
     packed = route_named(rich_config(), "best").typed_per_filter_config["envoy.filters.http.ratelimit"]
     settings = protos.ratelimit_filter.RateLimitPerRoute()
     packed.Unpack(settings)
@@ -336,7 +336,7 @@ def test_a_route_may_have_a_body_limit_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("open_seconds", "retry_after"), [(0.1, "1"), (1, "1"), (1.5, "2"), (60, "60")])
-def test_error_answers_know_the_service(open_seconds: float, retry_after: str) -> None:
+def test_errors_know_the_service(open_seconds: float, retry_after: str) -> None:
     """A route says whose it is, and when an open breaker is worth another try: whole seconds, at least one."""
     service = a_service(breaker={"open_seconds": open_seconds})
     found = metadata(route_named(a_config(services=[service]), "all"))
@@ -345,7 +345,7 @@ def test_error_answers_know_the_service(open_seconds: float, retry_after: str) -
 
 
 def test_upstreams_cannot_speak_for_the_gateway() -> None:
-    """Headers that are the gateway's are taken from every upstream's answer."""
+    """Headers that are the gateway's are removed from every upstream's response."""
     assert set(route_configuration(rich_config()).response_headers_to_remove) == {
         "x-gateway-error",
         "x-ratelimit-limit",
