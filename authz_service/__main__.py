@@ -1,5 +1,7 @@
 """Starts the authorization service: `python -m authz_service`."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 from collections.abc import Mapping
@@ -8,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from authz_service.enforcement import Enforcement, read_file
+from authz_service.errors import PolicyRejected
 from authz_service.keys import warm_up
 from authz_service.metrics import Metrics
 from authz_service.policy import read_policy, read_policy_text
@@ -26,6 +29,7 @@ TYPE_URL = "type.googleapis.com/mgw.policy.v1.AuthzPolicy"
 
 
 def main() -> None:
+    """Run the service until SIGTERM or SIGINT."""
     process.run("authz_service", _start)
 
 
@@ -48,22 +52,22 @@ class Authz:
         self._masked = settings.shown(environ)
 
     async def run(self) -> None:
+        """Start, serve until told to stop, and drain. Raises StartFailed."""
         settings = self._settings
         stop = process.stop_signal()
         log.info("authz.starting", settings=self._masked)
-        server = AuthorizationServer(self._enforcement, self._metrics.decisions)
+        server = AuthorizationServer(self._enforcement, self._metrics)
         immediate = {f"/{SERVICE}/Check": server.check_now}
         serving = GrpcServer(settings.listen, [server.handler()], [SERVICE], settings.transport, immediate=immediate)
         await serving.start()
         tasks: list[asyncio.Task[None]] = []
         try:
-            door = settings.metrics_listen
-            metrics = process.serve_metrics(door, self._metrics.registry) if door is not None else None
+            metrics = process.serve_metrics(settings.metrics_listen, self._metrics.registry)
             tasks.append(asyncio.create_task(self._announce(serving, metrics), name="announce"))
             client = self._take_first_policy()
             if client is not None:
                 tasks.append(asyncio.create_task(client.run(), name="ads"))
-                await asyncio.sleep(0)  # the client asks first, and meanwhile
+                await asyncio.sleep(0)  # the client sends its request first; meanwhile:
                 warm_up()
             await stop.wait()
             log.info("authz.draining")
@@ -77,7 +81,9 @@ class Authz:
         log.info("authz.stopped")
 
     def _take_first_policy(self) -> AdsClient | None:
-        """From the file or from the last run; then from the control plane, which the answered client asks."""
+        """Take the policy of the file or of the last run. The client that is returned has still to run: it gets others
+        from the control plane.
+        """
         settings = self._settings
         if settings.policy_file is not None:
             self._take_policy_file(settings.policy_file)
@@ -85,28 +91,29 @@ class Authz:
         client = AdsClient(
             settings.controlplane or "", settings.node_id, TYPE_URL, self._on_policy, settings.last_good_policy
         )
-        is_started = client.load_kept()
+        is_started = client.load_last_good()
         if not (is_started or self._has_secret or settings.is_secretless):
             raise secret_missing()
         return client
 
     def _take_policy_file(self, path: Path) -> None:
-        problem = self._offer_policy_file(path)
-        if problem is not None and f"{SECRET} is not set" in problem:
+        rejection = self._offer_policy_file(path)
+        if rejection is not None and rejection.missing_secret == SECRET:
             raise secret_missing()
-        if problem is not None:
-            raise StartFailed(f"MGW_POLICY_FILE={path} cannot be used: {problem}")
+        if rejection is not None:
+            raise StartFailed(f"MGW_POLICY_FILE={path} cannot be used: {rejection}")
 
-    def _offer_policy_file(self, path: Path) -> str | None:
+    def _offer_policy_file(self, path: Path) -> PolicyRejected | None:
         return self._enforcement.offer(lambda: read_policy_text(read_file(str(path))))
 
     def _on_policy(self, document: Mapping[str, object]) -> str | None:
-        return self._enforcement.offer(lambda: read_policy(document))
+        rejection = self._enforcement.offer(lambda: read_policy(document))
+        return str(rejection) if rejection is not None else None
 
     def _on_swap(self) -> None:
-        document = self._enforcement.current
-        files = document.document.files() if document is not None else []
-        self._watch.follow([*files, *([self._settings.policy_file] if self._settings.policy_file else [])])
+        current, policy_file = self._enforcement.current, self._settings.policy_file
+        files = current.document.files() if current is not None else []
+        self._watch.follow([*files, policy_file] if policy_file is not None else files)
         self._ready.set()
 
     def _on_file_change(self) -> None:
@@ -116,7 +123,7 @@ class Authz:
             self._enforcement.recheck_files()
 
     async def _announce(self, serving: GrpcServer, metrics: str | None) -> None:
-        """Ready means that answers are decisions: the port is open and a policy is in force."""
+        """Be ready once a policy is in force: until then every request gets a 503."""
         await self._ready.wait()
         await serving.set_ready()
         process.freeze_heap()

@@ -1,5 +1,7 @@
 """Reads the JWS compact form strictly, before any library sees it (RFC 7515 §3.1, §5.2; RFC 8725 §2.4, §3)."""
 
+from __future__ import annotations
+
 import json
 import re
 from base64 import urlsafe_b64decode
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NoReturn
 
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import Reason, TokenInvalid
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_DEPTH = 16
@@ -15,16 +17,16 @@ MAX_CONTAINERS = 512
 MAX_NUMBER_DIGITS = 20
 MAX_KID_BYTES = 256
 
-# Everything that we understand or may safely ignore. Keys that come with the token (`jwk`, `jku`, `x5u`, `x5c`) are
-# never honoured, and `crit` or `b64` change what the signature means: a token with any other field is refused, not
-# read around (RFC 8725 §3.10). The thumbprints are hints that some issuers always send.
+# The fields that we understand or may safely ignore. A token with any other field is invalid; the field is not skipped
+# (RFC 8725 §3.10). Keys that come with the token (`jwk`, `jku`, `x5u`, `x5c`) are never used, and `crit` or `b64`
+# would change what the signature means. The thumbprints are hints that some issuers always send.
 HEADER_FIELDS = frozenset({"alg", "typ", "cty", "kid", "x5t", "x5t#S256"})
 TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
 # Only the alphabet, and no padding (RFC 7515 §2).
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-# The characters that may end a segment, by its length modulo 4: one with stray bits would be a second spelling of the
-# same bytes, and so a second text for the same token (RFC 4648 §3.5).
+# The characters that may end a segment, by its length modulo 4. Any other has stray bits: a second spelling of the same
+# bytes, and so a second text for the same token (RFC 4648 §3.5).
 _LAST = (
     frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
     frozenset[str](),
@@ -36,7 +38,7 @@ _PADDING = ("", "===", "==", "=")
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """A token that is well formed; nothing in it is believed yet."""
+    """A well-formed token. Nothing in it is verified yet."""
 
     algorithm: str
     kid: str | None
@@ -46,12 +48,15 @@ class Compact:
 
 
 def read_compact(token: str) -> Compact:
-    """Take `token` apart, or raise TokenRefused; costs at most one pass over 8 KiB, whatever is in it."""
+    """The parts of a token in compact form (RFC 7515 §7.1). Raises TokenInvalid.
+
+    Whatever the token holds, this costs at most one pass over MAX_TOKEN_BYTES.
+    """
     if len(token) > MAX_TOKEN_BYTES:
-        raise TokenRefused(Reason.TOO_LARGE)
+        raise TokenInvalid(Reason.TOO_LARGE)
     match = _COMPACT.fullmatch(token)
     if match is None:
-        raise TokenRefused(Reason.MALFORMED)
+        raise TokenInvalid(Reason.MALFORMED)
     header_text, claims_text, signature_text = match.groups()
     algorithm, kid = _read_header(_read_object(header_text))
     return Compact(
@@ -65,17 +70,17 @@ def read_compact(token: str) -> Compact:
 
 def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
     if not HEADER_FIELDS.issuperset(header):
-        raise TokenRefused(Reason.HEADER_REFUSED)
+        raise TokenInvalid(Reason.HEADER_REJECTED)
     algorithm = header.get("alg")
     if type(algorithm) is not str:
-        raise TokenRefused(Reason.ALGORITHM)
+        raise TokenInvalid(Reason.ALGORITHM)
     if "typ" in header and not _is_text_in(header["typ"], TOKEN_TYPES):
-        raise TokenRefused(Reason.HEADER_REFUSED)
+        raise TokenInvalid(Reason.HEADER_REJECTED)
     if "cty" in header and not _is_text_in(header["cty"], ("jwt",)):
-        raise TokenRefused(Reason.HEADER_REFUSED)
+        raise TokenInvalid(Reason.HEADER_REJECTED)
     kid = header.get("kid")
     if "kid" in header and (type(kid) is not str or not kid or len(kid) > MAX_KID_BYTES):
-        raise TokenRefused(Reason.HEADER_REFUSED)
+        raise TokenInvalid(Reason.HEADER_REJECTED)
     return algorithm, kid
 
 
@@ -86,21 +91,21 @@ def _is_text_in(value: object, allowed: frozenset[str] | tuple[str, ...]) -> boo
 def _decode_segment(segment: str) -> bytes:
     rest = len(segment) % 4
     if segment[-1] not in _LAST[rest]:
-        raise TokenRefused(Reason.MALFORMED)
+        raise TokenInvalid(Reason.MALFORMED)
     return urlsafe_b64decode(segment + _PADDING[rest])
 
 
 def _read_object(segment: str) -> dict[str, Any]:
     try:
         text = _decode_segment(segment).decode("utf-8")
-        opened = text.count("{") + text.count("[")  # no text is deeper than what it opens
+        opened = text.count("{") + text.count("[")  # the depth is at most this
         if opened > MAX_CONTAINERS:
-            raise TokenRefused(Reason.MALFORMED)
+            raise TokenInvalid(Reason.MALFORMED)
         value = _JSON.decode(text)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise TokenRefused(Reason.MALFORMED) from None
+        raise TokenInvalid(Reason.MALFORMED) from None
     if type(value) is not dict or (opened > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH)):
-        raise TokenRefused(Reason.MALFORMED)
+        raise TokenInvalid(Reason.MALFORMED)
     return value
 
 
@@ -119,7 +124,7 @@ def _is_deeper_than(root: dict[str, Any], depth: int) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers that keep different ones of two equal names would disagree about who is calling (RFC 7515 §4)."""
+    """Names must be unique (RFC 7515 §4): two readers could each take another one of two equal names."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a name occurs twice")
@@ -139,8 +144,8 @@ def _bounded_float(text: str) -> float:
     return number
 
 
-def _refuse_constant(text: str) -> NoReturn:
-    """NaN and the infinities are Python's, not JSON's; a token that never expires is one of their uses."""
+def _reject_constant(text: str) -> NoReturn:
+    """NaN and the infinities are Python's, not JSON's. An `exp` of Infinity would never expire."""
     raise ValueError(f"{text} is not JSON")
 
 
@@ -148,5 +153,5 @@ _JSON = json.JSONDecoder(
     object_pairs_hook=_unique,
     parse_int=_bounded_int,
     parse_float=_bounded_float,
-    parse_constant=_refuse_constant,
+    parse_constant=_reject_constant,
 )

@@ -1,5 +1,7 @@
 """Decides: may this request pass, and as whom. Pure: the time is an argument, and nothing is read from outside."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
@@ -8,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from authz_service.errors import Reason
-from authz_service.tokens import ANONYMOUS, KeyWanted, Provider, Refused, Unavailable, Verified, Verifier
+from authz_service.tokens import ANONYMOUS, InvalidToken, KeyWanted, Unavailable, Verdict, Verified, Verifier
 
 API_KEY_PROVIDER = "apikey"
 MAX_API_KEY_CHARACTERS = 1024
@@ -16,7 +18,10 @@ MAX_API_KEY_CHARACTERS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is enforced beside tokens: API keys, each known by its SHA-256 only, with the caller that it stands for."""
+    """What is enforced beside tokens: API keys, each by its SHA-256, with the caller that it identifies.
+
+    `api_key_header` is in lower case; None where there are no API keys.
+    """
 
     api_key_header: str | None = None
     api_keys: Mapping[bytes, Verified] = field(default_factory=dict)
@@ -24,7 +29,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
-    """What one route asks of its callers; absent sets ask nothing."""
+    """What one route asks of its callers. A set that is None, and scopes or claims that are empty, ask nothing.
+
+    `providers` are the providers whose tokens count. `claims` must each be there with this value.
+    """
 
     is_required: bool
     tiers: frozenset[str] | None = None
@@ -35,15 +43,15 @@ class RouteRules:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a decision needs of a request. `rules` is None where the route's own policy could not be read."""
+    """What a decision needs of a request. `rules` is None where the route's rules could not be read."""
 
     rules: RouteRules | None
     authorization: str | None = None
     api_key: str | None = None
 
 
-class Answer(Enum):
-    """The refusals that a client can see."""
+class ErrorCode(Enum):
+    """The codes of the errors that this service returns to clients."""
 
     UNAUTHORIZED = "UNAUTHORIZED"
     AUTH_FAILED = "AUTH_FAILED"
@@ -53,7 +61,7 @@ class Answer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """`verified` is None for an anonymous caller."""
+    """The request may pass. `verified` is None for an anonymous caller."""
 
     verified: Verified | None
     reason: Reason
@@ -61,19 +69,25 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    answer: Answer
+    """The request may not pass. The client gets `code`; `reason` is for logs and metrics."""
+
+    code: ErrorCode
     reason: Reason
 
 
 Decision = Allow | Deny
 
-KEYS_UNAVAILABLE = Deny(Answer.SERVICE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE)
-ROUTE_RULES = Deny(Answer.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)
-NO_TOKEN = Deny(Answer.UNAUTHORIZED, Reason.NO_TOKEN)
+KEYS_UNAVAILABLE = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE)
+ROUTE_RULES = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)
+NO_TOKEN = Deny(ErrorCode.UNAUTHORIZED, Reason.NO_TOKEN)
 
 
 def decide(request: Request, policy: Policy, verifier: Verifier, now: float) -> Decision | KeyWanted:
-    """Answer KeyWanted when a key should be asked for first; still wanted after that, nobody can tell."""
+    """Decide on one request at `now` (Unix seconds). A token comes before an API key.
+
+    KeyWanted means: refresh that provider's keys and decide again. Where the key is still wanted after that, the keys
+    are unavailable.
+    """
     rules = request.rules
     if rules is None:
         return ROUTE_RULES
@@ -89,13 +103,14 @@ def decide(request: Request, policy: Policy, verifier: Verifier, now: float) -> 
         return authorize(verdict, rules)
     if isinstance(verdict, KeyWanted):
         return verdict
-    return refuse(verdict, rules)
+    return decide_unverified(verdict, rules)
 
 
 def read_bearer(authorization: str | None) -> str | None:
-    """The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1); None where there is no token to judge.
+    """The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1); None where there is none.
 
-    Envoy joins repeated headers with a comma, which no token holds: such a header comes back whole, to be refused.
+    Envoy joins repeated headers with a comma, which no token holds. Such a header is returned whole: `verify_token`
+    finds it ambiguous.
     """
     if not authorization:
         return None
@@ -107,33 +122,32 @@ def read_bearer(authorization: str | None) -> str | None:
     return rest.strip(" ") if not rest or rest[0] in " \t" else None
 
 
-def verify_token(
-    token: str, rules: RouteRules, verifier: Verifier, now: float
-) -> Verified | Refused | KeyWanted | Unavailable:
+def verify_token(token: str, rules: RouteRules, verifier: Verifier, now: float) -> Verdict:
+    """Whose token it is, among the providers that the route names. A repeated Authorization header is invalid."""
     if "," in token:
-        return Refused(Reason.HEADER_AMBIGUOUS, verifier.among(rules.providers))
+        return InvalidToken(Reason.HEADER_AMBIGUOUS, verifier.among(rules.providers))
     return verifier.verify(token, rules.providers, now)
 
 
-def verify_api_key(api_key: str, rules: RouteRules, policy: Policy) -> Verified | Refused:
-    """Keys are compared by digest, so how long the look-up takes says nothing about a key."""
+def verify_api_key(api_key: str, rules: RouteRules, policy: Policy) -> Verified | InvalidToken:
+    """Whose API key it is. Keys are looked up by digest, so the time that this takes says nothing about a key."""
     if rules.providers is not None and API_KEY_PROVIDER not in rules.providers:
-        return Refused(Reason.API_KEY, ())
+        return InvalidToken(Reason.API_KEY, ())
     if not api_key or len(api_key) > MAX_API_KEY_CHARACTERS:
-        return Refused(Reason.API_KEY, ())
+        return InvalidToken(Reason.API_KEY, ())
     digest = hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
     known = policy.api_keys.get(digest)
-    return known if known is not None else Refused(Reason.API_KEY, ())
+    return known if known is not None else InvalidToken(Reason.API_KEY, ())
 
 
 def authorize(verified: Verified, rules: RouteRules) -> Decision:
-    """Known is not yet allowed: the route's tiers, scopes and claims."""
+    """Whether the route allows a verified caller: its tier, its scopes and its claims."""
     if rules.tiers is not None and verified.tier not in rules.tiers:
-        return Deny(Answer.FORBIDDEN, Reason.TIER_NOT_ALLOWED)
+        return Deny(ErrorCode.FORBIDDEN, Reason.TIER_NOT_ALLOWED)
     if rules.scopes and not rules.scopes <= verified.scopes:
-        return Deny(Answer.FORBIDDEN, Reason.SCOPE_MISSING)
+        return Deny(ErrorCode.FORBIDDEN, Reason.SCOPE_MISSING)
     if rules.claims and not all(has_claim(verified.claims, name, value) for name, value in rules.claims.items()):
-        return Deny(Answer.FORBIDDEN, Reason.CLAIM_MISSING)
+        return Deny(ErrorCode.FORBIDDEN, Reason.CLAIM_MISSING)
     return Allow(verified, Reason.VERIFIED)
 
 
@@ -145,17 +159,17 @@ def has_claim(claims: Mapping[str, Any], name: str, wanted: Any) -> bool:
     return _is_same(value, wanted) or (type(value) is list and any(_is_same(item, wanted) for item in value))
 
 
-def refuse(verdict: Refused | Unavailable, rules: RouteRules) -> Decision:
-    """A bad token where one is needed is 401; where none is needed, an anonymous caller, unless a provider objects."""
-    if not isinstance(verdict, Refused):
+def decide_unverified(verdict: InvalidToken | Unavailable, rules: RouteRules) -> Decision:
+    """Deny an invalid token where the route requires one or a provider denies invalid tokens; else: anonymous."""
+    if not isinstance(verdict, InvalidToken):
         return KEYS_UNAVAILABLE
-    if rules.is_required or any(_objects(provider) for provider in verdict.candidates):
-        return Deny(Answer.AUTH_FAILED, verdict.reason)
+    if rules.is_required or any(provider.denies_bad_tokens for provider in verdict.candidates):
+        return Deny(ErrorCode.AUTH_FAILED, verdict.reason)
     return _anonymous(verdict.reason, rules)
 
 
 def read_rules(extensions: Mapping[str, str]) -> RouteRules | None:
-    """The route's own policy as Envoy hands it on; None when it cannot be read, which refuses the request."""
+    """The route's rules from Envoy's `context_extensions`. None where they cannot be read: the request is denied."""
     auth = extensions.get("auth")
     if auth not in ("required", "optional"):
         return None
@@ -180,18 +194,14 @@ def _names(text: str | None, separator: str) -> frozenset[str] | None:
     return frozenset(name.strip() for name in text.split(separator)) - {""}
 
 
-def _objects(provider: Provider) -> bool:
-    return provider.refuses_bad_tokens
-
-
 def _anonymous(reason: Reason, rules: RouteRules) -> Decision:
-    """An anonymous caller has the tier `anonymous`, no scope and no claim; where that is too little, a token helps."""
+    """An anonymous caller has the tier `anonymous`, no scope and no claim. Where the route asks for more: 401."""
     is_enough = (rules.tiers is None or ANONYMOUS in rules.tiers) and not rules.scopes and not rules.claims
     if is_enough:
         return Allow(None, reason)
-    return Deny(Answer.UNAUTHORIZED if reason is Reason.NO_TOKEN else Answer.AUTH_FAILED, reason)
+    return Deny(ErrorCode.UNAUTHORIZED if reason is Reason.NO_TOKEN else ErrorCode.AUTH_FAILED, reason)
 
 
 def _is_same(value: Any, wanted: Any) -> bool:
-    """Equal as JSON: Python alone takes 1 for true, inside lists and objects too."""
+    """Equal as JSON. For Python 1 equals True, inside lists and objects too."""
     return bool(value == wanted) and json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)

@@ -1,4 +1,6 @@
-"""Turns policy documents into what is enforced, and swaps it whole; one that cannot be enforced changes nothing."""
+"""Turns policy documents into what is enforced, and swaps it whole. A rejected document changes nothing."""
+
+from __future__ import annotations
 
 import asyncio
 import hashlib
@@ -10,8 +12,8 @@ from pathlib import Path
 import structlog
 
 from authz_service.decision import API_KEY_PROVIDER, Policy
-from authz_service.errors import PolicyRefused
-from authz_service.jwks import JwksTimes, RemoteKeys, kept_path
+from authz_service.errors import PolicyRejected
+from authz_service.jwks import JwksTimes, RemoteKeys, last_good_path
 from authz_service.keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
 from authz_service.metrics import Metrics
 from authz_service.policy import PolicyDocument, ProviderDocument, SecretDocument
@@ -25,7 +27,7 @@ MAX_FILE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Enforced:
-    """Everything one request is judged by; taken once at its start."""
+    """All that one request is decided by. A request reads it once, at its start."""
 
     policy: Policy
     verifier: Verifier
@@ -34,7 +36,10 @@ class Enforced:
 
 
 class Enforcement:
-    """Owns the policy in force and the remote key sets that it uses."""
+    """Owns the policy in force and the remote key sets that it uses.
+
+    Secrets are read from `environ`, and fetched key sets are kept in `state_dir`. `on_swap` is called after each swap.
+    """
 
     def __init__(
         self,
@@ -53,18 +58,21 @@ class Enforcement:
         self._on_swap = on_swap
         metrics.cached_tokens.set_function(lambda: self.current.verifier.cached_tokens if self.current else 0)
 
-    def offer(self, read: Callable[[], PolicyDocument]) -> str | None:
-        """Enforce what `read` answers, or keep what is in force and answer why."""
+    def offer(self, read: Callable[[], PolicyDocument]) -> PolicyRejected | None:
+        """Enforce the document that `read` returns. Where it is rejected, return why; the old one stays in force."""
         try:
             self.enforce(read())
-        except PolicyRefused as refusal:
-            self._metrics.policies.labels("refused").inc()
-            log.warning("policy.refused", problem=str(refusal))
-            return str(refusal)
+        except PolicyRejected as rejection:
+            self._metrics.policy_rejected()
+            log.warning("policy.refused", problem=str(rejection))
+            return rejection
         return None
 
     def enforce(self, document: PolicyDocument) -> None:
-        """Swap to `document`, or raise PolicyRefused. Where it and its files are as before, nothing is forgotten."""
+        """Swap to `document`. Raises PolicyRejected.
+
+        Where the document and its files are as before, this does nothing, and cached tokens stay.
+        """
         digest = _digest(document.files())
         current = self.current
         if current is not None and current.document == document and current.files_digest == digest:
@@ -73,11 +81,12 @@ class Enforcement:
         self._swap(self._assemble(document, digest, remote), remote)
 
     def recheck_files(self) -> None:
-        """A secret or key file changed: same document, new keys. A bad file leaves the good ones in force."""
+        """Read the policy's secret and key files again. Where one is bad, the old keys stay in force."""
         if (current := self.current) is not None:
             self.offer(lambda: current.document)
 
     async def close(self) -> None:
+        """Stop fetching key sets."""
         for keys in self._remote.values():
             await keys.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -93,8 +102,7 @@ class Enforcement:
                 task = asyncio.create_task(keys.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-        self._metrics.policies.labels("enforced").inc()
-        self._metrics.is_ready.set(1)
+        self._metrics.policy_enforced()
         log.info("policy.enforced", providers=[provider.name for provider in enforced.document.providers])
         self._on_swap()
 
@@ -106,13 +114,13 @@ class Enforcement:
             provider.name,
             frozenset(provider.algorithms),
             partial(fetch_key_set, uri, self._times.fetch_seconds),
-            self._forget,
+            self._forget_tokens,
             self._metrics.jwks,
             times=self._times,
-            kept=kept_path(self._state_dir, provider.name, uri) if self._state_dir is not None else None,
+            last_good=last_good_path(self._state_dir, provider.name, uri) if self._state_dir is not None else None,
         )
 
-    def _forget(self) -> None:
+    def _forget_tokens(self) -> None:
         if self.current is not None:
             self.current.verifier.forget()
 
@@ -126,10 +134,11 @@ class Enforcement:
             try:
                 keys: Keys
                 keys = remote[_remote_key(provider)] if provider.jwks_uri else local_keys(provider, self._environ)
-            except PolicyRefused as refusal:
-                raise PolicyRefused(f"provider {provider.name}: {refusal}") from refusal
+            except PolicyRejected as rejection:
+                problem = f"provider {provider.name}: {rejection}"
+                raise PolicyRejected(problem, rejection.missing_secret) from rejection
             providers.append(_provider(provider, keys))
-        # Without keys the header is nobody's credential, and may well be one of the upstream's.
+        # Without API keys the header is no credential of ours, and it may be one of the upstream's.
         header = document.api_key_header if document.api_keys else None
         policy = Policy(
             api_key_header=header.lower() if header is not None else None,
@@ -139,32 +148,33 @@ class Enforcement:
 
 
 def local_keys(provider: ProviderDocument, environ: Mapping[str, str]) -> KeySet:
-    """The keys of a provider that needs no network."""
+    """The keys of a provider without a `jwks_uri`. Raises PolicyRejected."""
     algorithms = frozenset(provider.algorithms)
     if provider.secrets:
         return KeySet([_secret(secret, algorithms, environ) for secret in provider.secrets])
     if provider.pem:
         key = pem_key(provider.pem, algorithms)
         if not key.algorithms:
-            raise PolicyRefused(f"pem fits none of {', '.join(provider.algorithms)}")
+            raise PolicyRejected(f"pem fits none of {', '.join(provider.algorithms)}")
         return KeySet([key])
     source = provider.jwks if provider.jwks_file is None else read_file(provider.jwks_file)
     keys, ignored = read_key_set(source or {}, algorithms, with_secrets=provider.jwks_file is not None)
     for each in ignored:
         log.warning("jwks.key_ignored", provider=provider.name, kid=each.kid, why=each.why)
     if not keys:
-        raise PolicyRefused("the key set holds no usable key")
+        raise PolicyRejected("the key set holds no usable key")
     return keys
 
 
 def read_file(path: str) -> bytes:
+    """The contents, at most MAX_FILE_BYTES of them. Raises PolicyRejected."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise PolicyRefused(f"{path}: {error.strerror or type(error).__name__}") from error
+        raise PolicyRejected(f"{path}: {error.strerror or type(error).__name__}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise PolicyRefused(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        raise PolicyRejected(f"{path}: larger than {MAX_FILE_BYTES} bytes")
     return content
 
 
@@ -172,7 +182,7 @@ def _secret(secret: SecretDocument, algorithms: Iterable[str], environ: Mapping[
     if secret.env is not None:
         value = environ.get(secret.env, "").encode("utf-8", "surrogateescape")
         if not value:
-            raise PolicyRefused(f"{secret.env} is not set in the environment of the authz service")
+            raise PolicyRejected(f"{secret.env} is not set in the environment of the authz service", secret.env)
         return secret_key(value, secret.kid, algorithms, secret.env)
     path = secret.file or ""
     return secret_key(read_file(path).rstrip(b"\r\n"), secret.kid, algorithms, path)
@@ -190,7 +200,7 @@ def _provider(document: ProviderDocument, keys: Keys) -> Provider:
         tier_claim=document.claims.tier,
         scopes_claim=document.claims.scopes,
         default_tier=document.default_tier,
-        refuses_bad_tokens=document.on_bad_token == "refuse",
+        denies_bad_tokens=document.on_bad_token == "refuse",
     )
 
 
@@ -203,7 +213,7 @@ def _revocations(document: PolicyDocument) -> Revocations:
 
 
 def _api_keys(document: PolicyDocument, revocations: Revocations) -> dict[bytes, Verified]:
-    """Keys that are not revoked. A tier that nobody knows is `anonymous`, as in tokens."""
+    """The keys that are not revoked. An unknown tier is `anonymous`, as in tokens."""
     return {
         bytes.fromhex(key.sha256): Verified(
             API_KEY_PROVIDER, key.subject, key.tier if key.tier in document.tiers else ANONYMOUS, until=float("inf")
@@ -218,17 +228,17 @@ def _remote_providers(document: PolicyDocument) -> list[tuple[tuple[str, ...], P
 
 
 def _remote_key(provider: ProviderDocument) -> tuple[str, ...]:
-    """What makes a fetched key set another one; everything else about a provider may change without a fetch."""
+    """What identifies a fetched key set. Everything else of a provider may change without another fetch."""
     return (provider.name, provider.jwks_uri or "", *sorted(provider.algorithms))
 
 
 def _digest(paths: Iterable[str]) -> str:
-    """Over the contents, so that a directory's noise is not taken for a change."""
+    """Over the contents, so that other changes in a directory are no change of the policy."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         try:
             content = read_file(path)
-        except PolicyRefused:
+        except PolicyRejected:
             content = b""
         digest.update(f"{path}\0{len(content)}\0".encode())
         digest.update(content)

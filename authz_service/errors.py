@@ -1,28 +1,30 @@
-"""What can go wrong: the operator's fault, the caller's fault, and ours, kept apart.
+"""Every error of this package: the operator's fault, the caller's fault, and ours, kept apart.
 
 AuthzError
-├── PolicyRefused       a policy that cannot be enforced: NACK, the last good one stays
-├── TokenRefused        the caller's token is bad, for one of a few reasons: 401 or anonymous
-└── KeysUnavailable     we cannot tell whether a token is good: 503
+├── PolicyRejected    a policy that cannot be enforced: NACK, and the last good policy stays in force
+├── TokenInvalid      the caller's token is not good: 401, or an anonymous caller
+└── KeysUnavailable   we cannot tell whether a token is good: 503
 
 A process that cannot start raises service_kit.errors.StartFailed.
 """
+
+from __future__ import annotations
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a request was answered as it was; for logs and metrics only, never for the client."""
+    """Why a request was allowed or denied. For logs and metrics only: a client is never told."""
 
     VERIFIED = "verified"
     ANONYMOUS = "anonymous"
     # no credential
     NO_TOKEN = "no_token"
-    # a bad token
+    # an invalid token or key
     HEADER_AMBIGUOUS = "header_ambiguous"
     TOO_LARGE = "too_large"
     MALFORMED = "malformed"
-    HEADER_REFUSED = "header_refused"
+    HEADER_REJECTED = "header_refused"
     ALGORITHM = "algorithm"
     UNKNOWN_ISSUER = "unknown_issuer"
     UNKNOWN_KEY = "unknown_key"
@@ -34,11 +36,11 @@ class Reason(StrEnum):
     SUBJECT = "subject"
     REVOKED = "revoked"
     API_KEY = "api_key"
-    # a good one that may not
+    # a verified caller whom the route does not allow
     TIER_NOT_ALLOWED = "tier_not_allowed"
     SCOPE_MISSING = "scope_missing"
     CLAIM_MISSING = "claim_missing"
-    # ours
+    # our fault
     KEYS_UNAVAILABLE = "keys_unavailable"
     NO_POLICY = "no_policy"
     ROUTE_RULES = "route_rules"
@@ -49,12 +51,19 @@ class AuthzError(Exception):
     """The root of this package's errors."""
 
 
-class PolicyRefused(AuthzError):
-    """The message names the place in the policy and never holds a secret."""
+class PolicyRejected(AuthzError):
+    """The policy cannot be enforced. The message names the place in the policy and never holds a secret.
+
+    `missing_secret` is the environment variable that should hold a secret and is not set, where that is the reason.
+    """
+
+    def __init__(self, message: str, missing_secret: str | None = None) -> None:
+        super().__init__(message)
+        self.missing_secret = missing_secret
 
 
-class TokenRefused(AuthzError):
-    """A bad token; `reason` is all that is ever kept of why."""
+class TokenInvalid(AuthzError):
+    """The token is not good. `reason` is all that is ever kept of why."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -62,4 +71,4 @@ class TokenRefused(AuthzError):
 
 
 class KeysUnavailable(AuthzError):
-    """No key set that is young enough to trust."""
+    """The provider has no key set that is young enough to trust."""

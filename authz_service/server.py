@@ -1,5 +1,7 @@
 """Envoy's Authorization service: a CheckRequest in, one decision, a CheckResponse out."""
 
+from __future__ import annotations
+
 import json
 import math
 import time
@@ -11,9 +13,9 @@ import structlog
 from authz_service.decision import (
     KEYS_UNAVAILABLE,
     Allow,
-    Answer,
     Decision,
     Deny,
+    ErrorCode,
     Request,
     RouteRules,
     decide,
@@ -21,7 +23,7 @@ from authz_service.decision import (
 )
 from authz_service.enforcement import Enforced, Enforcement
 from authz_service.errors import Reason
-from authz_service.metrics import Decisions
+from authz_service.metrics import Metrics
 from authz_service.tokens import ANONYMOUS, KeyWanted, Verified
 from envoy_api.envoy.config.core.v3 import base_pb2
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
@@ -32,55 +34,57 @@ SERVICE = "envoy.service.auth.v3.Authorization"
 MAX_KNOWN_ROUTES = 10_000
 EXTENSIONS = ("auth", "route", "tiers", "scopes", "claims", "providers")
 
-INTERNAL = Deny(Answer.SERVICE_UNAVAILABLE, Reason.INTERNAL)
+INTERNAL = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.INTERNAL)
 UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE = 16, 7, 14  # google.rpc.Code
-NO_POLICY = Deny(Answer.SERVICE_UNAVAILABLE, Reason.NO_POLICY)
+NO_POLICY = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.NO_POLICY)
 
 
 class AuthorizationServer:
-    """Holds no state of its own but the routes' rules as it last read them."""
+    """The handlers of `Check`. Their only state is a cache of the routes' rules. `clock` returns Unix seconds."""
 
-    def __init__(
-        self, enforcement: Enforcement, decisions: Decisions, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._enforcement, self._decisions, self._clock = enforcement, decisions, clock
+    def __init__(self, enforcement: Enforcement, metrics: Metrics, *, clock: Callable[[], float] = time.time) -> None:
+        self._enforcement, self._metrics, self._clock = enforcement, metrics, clock
         self._rules: dict[tuple[str | None, ...], RouteRules | None] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server needs to serve `Check`."""
         check: grpc.RpcMethodHandler[external_auth_pb2.CheckRequest, bytes] = grpc.unary_unary_rpc_method_handler(
             self.check,
             request_deserializer=external_auth_pb2.CheckRequest.FromString,
-            response_serializer=None,  # `render` hands out bytes: most answers are prepared ones
+            response_serializer=None,  # `render` returns bytes, most of them prepared
         )
         return grpc.method_handlers_generic_handler(SERVICE, {"Check": check})
 
     def check_now(self, data: bytes) -> bytes | None:
-        """Answer at once; None where a key has to be asked for first, or anything is out of the ordinary."""
+        """The response to a serialized request, without a task.
+
+        None where `check` has to do it: there is no policy yet, a key has to be fetched, or something failed.
+        """
         enforced = self._enforcement.current
         if enforced is None:
             return None
         try:
             request = self._read(external_auth_pb2.CheckRequest.FromString(data), enforced)
             decision = decide(request, enforced.policy, enforced.verifier, self._clock())
-            return None if isinstance(decision, KeyWanted) else self._answer(decision)
-        except Exception:  # noqa: BLE001 - `check` meets it again, and says so
+            return None if isinstance(decision, KeyWanted) else self._respond(decision)
+        except Exception:  # noqa: BLE001 - `check` meets it again, and logs it
             return None
 
     async def check(self, message: external_auth_pb2.CheckRequest, context: object = None) -> bytes:
+        """The serialized response to one request; 503 where deciding failed."""
         try:
-            return self._answer(await self._decide(message))
+            return self._respond(await self._decide(message))
         except Exception:
             log.exception("check.crashed")
-            return self._answer(INTERNAL)
+            return self._respond(INTERNAL)
 
-    def _answer(self, decision: Decision) -> bytes:
-        answer = render(decision)
-        if isinstance(decision, Allow):
-            self._decisions.count("allow", decision.reason)
-        else:
-            self._decisions.count("deny", decision.reason)
+    def _respond(self, decision: Decision) -> bytes:
+        response = render(decision)
+        is_allowed = isinstance(decision, Allow)
+        self._metrics.decided(is_allowed, decision.reason)
+        if not is_allowed:
             log.debug("check.denied", reason=decision.reason.value)
-        return answer
+        return response
 
     async def _decide(self, message: external_auth_pb2.CheckRequest) -> Decision:
         enforced = self._enforcement.current
@@ -108,7 +112,7 @@ class AuthorizationServer:
         )
 
     def _read_rules(self, extensions: Mapping[str, str]) -> RouteRules | None:
-        """Routes are few and say the same every time, so their rules are read once."""
+        """Routes are few and send the same each time, so their rules are read once."""
         known = self._rules
         key = tuple([extensions.get(name) for name in EXTENSIONS])
         if key in known:
@@ -122,11 +126,12 @@ class AuthorizationServer:
 
 
 def render(decision: object) -> bytes:
-    """Every CheckResponse there is comes from here. Envoy takes an empty one for an allow, so what is not plainly an
-    allow is a refusal, and an allow always says something."""
+    """The serialized CheckResponse of a decision. There is no other place that makes one.
+
+    Envoy takes an empty response for an allow. So whatever is not an Allow is denied, and an allow is never empty.
+    """
     if not isinstance(decision, Allow):
-        answer = decision.answer if isinstance(decision, Deny) else Answer.SERVICE_UNAVAILABLE
-        return _REFUSALS[answer]
+        return _DENIED[decision.code if isinstance(decision, Deny) else ErrorCode.SERVICE_UNAVAILABLE]
     verified = decision.verified
     if verified is None:
         return _ANONYMOUS
@@ -148,7 +153,7 @@ def _allow(verified: Verified) -> bytes:
     response.dynamic_metadata.update(
         {"subject": verified.subject, "tier": verified.tier, "caller": verified.caller},
     )
-    if verified.epoch and math.isfinite(verified.until):  # Envoy may keep this answer for a while
+    if verified.epoch and math.isfinite(verified.until):  # Envoy may cache this decision for a while
         response.dynamic_metadata.update({"until": verified.until, "epoch": verified.epoch})
     return response.SerializeToString()
 
@@ -161,20 +166,20 @@ def _allow_anonymous() -> bytes:
     return response.SerializeToString()
 
 
-def _refuse(answer: Answer) -> bytes:
-    status, grpc_code, message, headers = _SHAPES[answer]
+def _deny(code: ErrorCode) -> bytes:
+    status, grpc_code, message, headers = _ERRORS[code]
     response = external_auth_pb2.CheckResponse()
     response.status.code = grpc_code
     denied = response.denied_response
     denied.status.code = status  # type: ignore[assignment]  # Envoy's StatusCode names every number we use
-    denied.body = json.dumps({"error": {"code": answer.value, "message": message}}, separators=(",", ":"))
-    everywhere = {"content-type": "application/json", "x-gateway-error": answer.value}
+    denied.body = json.dumps({"error": {"code": code.value, "message": message}}, separators=(",", ":"))
+    everywhere = {"content-type": "application/json", "x-gateway-error": code.value}
     denied.headers.extend(_header(name, value) for name, value in {**everywhere, **headers}.items())
     return response.SerializeToString()
 
 
 def _header(name: str, value: str) -> base_pb2.HeaderValueOption:
-    """Overwrites: what a client sent under this name must not stand beside it."""
+    """A header that replaces one of the same name, such as a client may have sent."""
     return base_pb2.HeaderValueOption(
         header=base_pb2.HeaderValue(key=name, value=value),
         append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
@@ -182,7 +187,7 @@ def _header(name: str, value: str) -> base_pb2.HeaderValueOption:
 
 
 def _join_headers(header_map: base_pb2.HeaderMap) -> dict[str, str]:
-    """Repeated headers joined by a comma, as Envoy itself does in `headers`."""
+    """Repeated headers joined by a comma, as Envoy does it in `headers`."""
     joined: dict[str, str] = {}
     for header in header_map.headers:
         value = header.raw_value.decode("utf-8", "replace") if header.raw_value else header.value
@@ -190,16 +195,16 @@ def _join_headers(header_map: base_pb2.HeaderMap) -> dict[str, str]:
     return joined
 
 
-_SHAPES: Mapping[Answer, tuple[int, int, str, Mapping[str, str]]] = {
-    Answer.UNAUTHORIZED: (401, UNAUTHENTICATED, "Authentication required", {"www-authenticate": "Bearer"}),
-    Answer.AUTH_FAILED: (
+_ERRORS: Mapping[ErrorCode, tuple[int, int, str, Mapping[str, str]]] = {
+    ErrorCode.UNAUTHORIZED: (401, UNAUTHENTICATED, "Authentication required", {"www-authenticate": "Bearer"}),
+    ErrorCode.AUTH_FAILED: (
         401,
         UNAUTHENTICATED,
         "Invalid or expired token",
         {"www-authenticate": 'Bearer error="invalid_token"'},
     ),
-    Answer.FORBIDDEN: (403, PERMISSION_DENIED, "Access denied", {}),
-    Answer.SERVICE_UNAVAILABLE: (503, UNAVAILABLE, "Service temporarily unavailable", {"retry-after": "1"}),
+    ErrorCode.FORBIDDEN: (403, PERMISSION_DENIED, "Access denied", {}),
+    ErrorCode.SERVICE_UNAVAILABLE: (503, UNAVAILABLE, "Service temporarily unavailable", {"retry-after": "1"}),
 }
-_REFUSALS: Mapping[Answer, bytes] = {answer: _refuse(answer) for answer in Answer}
+_DENIED: Mapping[ErrorCode, bytes] = {code: _deny(code) for code in ErrorCode}
 _ANONYMOUS = _allow_anonymous()

@@ -1,5 +1,7 @@
 """Verifies tokens: which provider's, with which key, and what the claims say (RFC 7519 §4.1, §7.2; RFC 8725 §3)."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +9,10 @@ from typing import Any, Protocol, TypeGuard
 
 from authz_service.cache import GenerationCache
 from authz_service.compact import Compact, read_compact
-from authz_service.errors import KeysUnavailable, Reason, TokenRefused
+from authz_service.errors import KeysUnavailable, Reason, TokenInvalid
+from service_kit.jwk import keys_tried
 
 MAX_SUBJECT_BYTES = 256
-# A token without a `kid` is tried against a few keys only, and fewer where a check is dear: it must not cost more than
-# 1 ms of CPU. Issuers with several keys name them (OpenID Connect Core §10.1).
-MAX_KEYS_TRIED = 4
-MAX_DEAR_KEYS_TRIED: Mapping[str, int] = {"ES384": 2, "ES512": 1}
 ANONYMOUS = "anonymous"
 
 # Control characters and lone surrogates: the subject becomes a header value and a line in the log.
@@ -21,44 +20,51 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Key(Protocol):
-    """One key; it knows which algorithms it is for, whatever a token says."""
+    """One key. It knows which algorithms it is for, whatever a token says."""
 
     @property
-    def kid(self) -> str | None: ...
+    def kid(self) -> str | None:
+        """The key's name (RFC 7517 §4.5), where it has one."""
+        ...
 
-    def verify(self, algorithm: str, signing_input: bytes, signature: bytes) -> bool: ...
+    def verify(self, algorithm: str, signing_input: bytes, signature: bytes) -> bool:
+        """Whether this key made the signature, with an algorithm that it may be used with. Never raises."""
+        ...
 
 
 class Keys(Protocol):
     """A provider's keys, in memory."""
 
     def find(self, kid: str | None, algorithm: str) -> Sequence[Key]:
-        """The keys that may have signed this; none when no key set is young enough: `good_until` tells."""
+        """The keys that may have signed a token with this `kid` and algorithm. They may be used until `good_until`."""
         ...
 
     @property
     def good_until(self) -> float:
-        """Unix seconds until which the key set may be used; infinite for keys that the policy itself holds."""
+        """Until when the key set may be used, in Unix seconds. Infinite for keys that the policy itself holds."""
         ...
 
     @property
     def can_refresh(self) -> bool:
-        """Whether asking again now could bring a key that is not here yet."""
+        """Whether a refresh now could bring a key that is not here yet."""
         ...
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last attempt to ask failed, so that a missing key proves nothing."""
+        """Whether the last fetch failed, so that a missing key proves nothing."""
         ...
 
     async def refresh(self, kid: str | None) -> None:
-        """Ask again, and wait a bounded time for the answer."""
+        """Fetch the keys again, because `kid` is missing, and wait a bounded time for them."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who may vouch for callers, and how."""
+    """Whose tokens are accepted, and how they are read.
+
+    A provider with an `issuer` takes that issuer's tokens only. `audiences` are not checked where there are none.
+    """
 
     name: str
     algorithms: frozenset[str]
@@ -70,21 +76,24 @@ class Provider:
     tier_claim: str = "tier"
     scopes_claim: str = "scope"
     default_tier: str = "free"
-    refuses_bad_tokens: bool = False
+    denies_bad_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """Tokens that are refused although they verify."""
+    """Tokens that are invalid although they verify."""
 
     ids: frozenset[str] = frozenset()
+    """By `jti`."""
     subjects: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By provider and subject: what was issued before this time, in Unix seconds, is revoked."""
 
     def revokes(self, provider: str, subject: str, token_id: str | None, issued_at: float | None) -> bool:
+        """Whether a credential is revoked. `issued_at` is in Unix seconds."""
         if token_id is not None and token_id in self.ids:
             return True
         before = self.subjects.get((provider, subject))
-        # A credential that does not say when it was issued cannot show that it is a later one.
+        # A credential without a time of issue cannot show that it is newer.
         return before is not None and (issued_at is None or issued_at < before)
 
 
@@ -100,17 +109,18 @@ class Verified:
     claims: Mapping[str, Any] = field(default_factory=dict)
     epoch: str = ""
     """Of the policy that verified it."""
-    # The answer for this caller, kept here by whoever renders it, so that it lives exactly as long as the cache entry.
     rendered: bytes | None = None
+    """The response for this caller. The server stores it here, so that it lives as long as the cache entry."""
 
     @property
     def caller(self) -> str:
+        """The caller's key: what limits are counted by."""
         return f"{self.provider}/{self.subject}"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A bad token. `candidates` are the providers that it could have been meant for."""
+class InvalidToken:
+    """The token or key is not good. `candidates` are the providers that it could have been meant for."""
 
     reason: Reason
     candidates: Sequence[Provider]
@@ -118,7 +128,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class KeyWanted:
-    """The token names a key that `provider` may have published since it was last asked."""
+    """The token names a key that `provider` may have published since the last fetch."""
 
     provider: Provider
     kid: str | None
@@ -126,16 +136,16 @@ class KeyWanted:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No usable keys, so nobody can tell."""
+    """The provider has no usable keys, so we cannot tell whether the token is good."""
 
     provider: Provider
 
 
-Verdict = Verified | Refused | KeyWanted | Unavailable
+Verdict = Verified | InvalidToken | KeyWanted | Unavailable
 
 
 class Verifier:
-    """Verifies for one policy; another policy gets another Verifier, and so an empty cache."""
+    """Verifies tokens for one policy. Another policy gets another Verifier, and so an empty cache."""
 
     def __init__(
         self,
@@ -152,39 +162,41 @@ class Verifier:
         self._cache = GenerationCache[Verified]() if cache is None else cache
 
     def cached(self, token: str, names: frozenset[str] | None, now: float) -> Verified | None:
-        """What an earlier `verify` of this very text found, while it holds."""
+        """What an earlier `verify` of the same text returned, while it holds at `now` (Unix seconds)."""
         key = token if names is None else (token, names)
         verified = self._cache.get(key, len(token))
         return verified if verified is not None and now < verified.until else None
 
     def verify(self, token: str, names: frozenset[str] | None, now: float) -> Verdict:
-        """Decide whose token this is among the providers called `names` (None: all)."""
+        """Whose token this is at `now` (Unix seconds), among the providers called `names` (None: all)."""
         providers = self.among(names)
         try:
             compact = read_compact(token)
             providers = candidates(providers, compact.claims.get("iss"))
-        except TokenRefused as refusal:
-            return Refused(refusal.reason, providers)
+        except TokenInvalid as error:
+            return InvalidToken(error.reason, providers)
         verdict = self._verify_among(compact, providers, now)
         if isinstance(verdict, Verified):
             self._cache.put(token if names is None else (token, names), verdict, len(token))
         return verdict
 
     def among(self, names: frozenset[str] | None) -> tuple[Provider, ...]:
+        """The providers called `names` (None: all)."""
         if names is None:
             return self.providers
         return tuple(provider for provider in self.providers if provider.name in names)
 
     def forget(self) -> None:
-        """Keys changed: what was verified with the old ones is verified again."""
+        """Empty the cache: keys changed, so every token is verified again."""
         self._cache.clear()
 
     @property
     def cached_tokens(self) -> int:
+        """How many verified tokens are in the cache."""
         return len(self._cache)
 
     def _verify_among(self, compact: Compact, providers: Sequence[Provider], now: float) -> Verdict:
-        """The first provider that vouches wins; else one that could not tell, before one that says no."""
+        """The first provider that verifies it wins. Else one that cannot tell is before one that finds it invalid."""
         verdicts: list[Verdict] = []
         for provider in providers:
             verdict = self._verify_with(compact, provider, now)
@@ -195,20 +207,20 @@ class Verifier:
             for verdict in verdicts:
                 if type(verdict) is kind:
                     return verdict
-        refusals = [verdict.reason for verdict in verdicts if isinstance(verdict, Refused)]
-        return Refused(refusals[0] if refusals else Reason.UNKNOWN_ISSUER, providers)
+        reasons = [verdict.reason for verdict in verdicts if isinstance(verdict, InvalidToken)]
+        return InvalidToken(reasons[0] if reasons else Reason.UNKNOWN_ISSUER, providers)
 
     def _verify_with(self, compact: Compact, provider: Provider, now: float) -> Verdict:
         try:
             check_algorithm(compact, provider)
-            # Before the keys: what no key could make good is refused without one, also while keys cannot be had.
+            # Claims come before keys: a token that no key can make good is invalid even while there are no keys.
             verified = self._read_claims(compact.claims, provider, now)
             if now >= provider.keys.good_until:
                 return KeyWanted(provider, compact.kid) if provider.keys.can_refresh else Unavailable(provider)
             wanted = check_signature(compact, provider)
             return verified if wanted is None else wanted
-        except TokenRefused as refusal:
-            return Refused(refusal.reason, (provider,))
+        except TokenInvalid as error:
+            return InvalidToken(error.reason, (provider,))
         except KeysUnavailable:
             return Unavailable(provider)
 
@@ -219,7 +231,7 @@ class Verifier:
         subject = read_subject(claims, provider)
         token_id, issued_at = read_id(claims), read_time(claims, "iat")
         if self._revocations.revokes(provider.name, subject, token_id, issued_at):
-            raise TokenRefused(Reason.REVOKED)
+            raise TokenInvalid(Reason.REVOKED)
         return Verified(
             provider=provider.name,
             subject=subject,
@@ -232,90 +244,105 @@ class Verifier:
 
 
 def candidates(providers: Sequence[Provider], issuer: object) -> tuple[Provider, ...]:
-    """A provider that names its issuer owns that issuer's tokens alone; the others take what nobody owns."""
+    """The providers that a token with this `iss` may belong to. Raises TokenInvalid where there is none.
+
+    A provider with an issuer takes that issuer's tokens, and no other provider does. The providers without an issuer
+    take all other tokens.
+    """
     if issuer is not None:
         if type(issuer) is not str:
-            raise TokenRefused(Reason.CLAIMS)
+            raise TokenInvalid(Reason.CLAIMS)
         owners = tuple(provider for provider in providers if provider.issuer == issuer)
         if owners:
             return owners
     takers = tuple(provider for provider in providers if provider.issuer is None)
     if not takers:
-        raise TokenRefused(Reason.UNKNOWN_ISSUER)
+        raise TokenInvalid(Reason.UNKNOWN_ISSUER)
     return takers
 
 
 def check_algorithm(compact: Compact, provider: Provider) -> None:
-    """RFC 8725 §3.1: the list is ours; the token may only choose from it."""
+    """RFC 8725 §3.1: the provider lists the algorithms, and the token may only choose one of them."""
     if compact.algorithm not in provider.algorithms:
-        raise TokenRefused(Reason.ALGORITHM)
+        raise TokenInvalid(Reason.ALGORITHM)
 
 
 def check_signature(compact: Compact, provider: Provider) -> KeyWanted | None:
-    """Answer None when a key of the provider made the signature; KeyWanted when a newer key may have."""
+    """None where a key of the provider made the signature; KeyWanted where a newer key may have made it.
+
+    Raises TokenInvalid where no key made it, KeysUnavailable where the keys could not be fetched.
+    """
     keys = provider.keys.find(compact.kid, compact.algorithm)
-    for key in keys[: MAX_DEAR_KEYS_TRIED.get(compact.algorithm, MAX_KEYS_TRIED)]:
+    for key in keys[: keys_tried(compact.algorithm)]:
         if key.verify(compact.algorithm, compact.signing_input, compact.signature):
             return None
-    # A key set without kids rotates too, so there a failed signature counts as a missing key.
+    # Keys without a `kid` rotate too. For them a signature that does not verify counts as a missing key.
     may_be_newer = not keys or compact.kid is None
     if may_be_newer and provider.keys.can_refresh:
         return KeyWanted(provider, compact.kid)
     if not keys and provider.keys.is_stale:
         raise KeysUnavailable(f"provider {provider.name} cannot be asked for a key it may have published")
-    raise TokenRefused(Reason.SIGNATURE if keys else Reason.UNKNOWN_KEY)
+    raise TokenInvalid(Reason.SIGNATURE if keys else Reason.UNKNOWN_KEY)
 
 
 def check_times(claims: Mapping[str, Any], leeway: float, now: float) -> float:
-    """Answer the end of the token's life (RFC 7519 §4.1.4, §4.1.5). An `iat` in the future is not an error there."""
+    """When the token ends, in Unix seconds, with the leeway in it (RFC 7519 §4.1.4, §4.1.5).
+
+    Raises TokenInvalid before `nbf`, from `exp` on, and without `exp`. An `iat` in the future is no error in the RFC.
+    """
     expires = read_time(claims, "exp")
     if expires is None:
-        raise TokenRefused(Reason.CLAIMS)
+        raise TokenInvalid(Reason.CLAIMS)
     if now >= expires + leeway:
-        raise TokenRefused(Reason.EXPIRED)
+        raise TokenInvalid(Reason.EXPIRED)
     not_before = read_time(claims, "nbf")
     if not_before is not None and now < not_before - leeway:
-        raise TokenRefused(Reason.NOT_YET_VALID)
+        raise TokenInvalid(Reason.NOT_YET_VALID)
     return expires + leeway
 
 
 def read_time(claims: Mapping[str, Any], name: str) -> float | None:
-    """A NumericDate (RFC 7519 §2): a JSON number, so neither text nor a boolean. Present and null is not absent."""
+    """A NumericDate (RFC 7519 §2), in Unix seconds; None where the claim is absent.
+
+    Raises TokenInvalid for what is not a JSON number: text, a boolean, null.
+    """
     if name not in claims:
         return None
     value = claims[name]
     if type(value) is not int and type(value) is not float:
-        raise TokenRefused(Reason.CLAIMS)
+        raise TokenInvalid(Reason.CLAIMS)
     return value
 
 
 def check_issuer(claims: Mapping[str, Any], provider: Provider) -> None:
+    """RFC 7519 §4.1.1. Raises TokenInvalid for an `iss` that is no text or not the provider's."""
     issuer = claims.get("iss")
     if "iss" in claims and type(issuer) is not str:
-        raise TokenRefused(Reason.CLAIMS)
+        raise TokenInvalid(Reason.CLAIMS)
     if provider.issuer is not None and issuer != provider.issuer:
-        raise TokenRefused(Reason.UNKNOWN_ISSUER)
+        raise TokenInvalid(Reason.UNKNOWN_ISSUER)
 
 
 def check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
-    """RFC 7519 §4.1.3, where the provider names audiences; where it names none, `aud` is somebody else's business."""
+    """RFC 7519 §4.1.3. Raises TokenInvalid where the provider has audiences and `aud` names none of them."""
     if not provider.audiences:
         return
     audience = claims.get("aud")
     named = audience if type(audience) is list else [audience]
     if not all(type(name) is str for name in named) or provider.audiences.isdisjoint(named):
-        raise TokenRefused(Reason.AUDIENCE)
+        raise TokenInvalid(Reason.AUDIENCE)
 
 
 def read_subject(claims: Mapping[str, Any], provider: Provider) -> str:
+    """The subject from the provider's claim for it (RFC 7519 §4.1.2). Raises TokenInvalid where it is none."""
     subject = claims.get(provider.subject_claim)
     if not is_subject(subject):
-        raise TokenRefused(Reason.SUBJECT)
+        raise TokenInvalid(Reason.SUBJECT)
     return subject
 
 
 def is_subject(subject: object) -> TypeGuard[str]:
-    """Text that survives as a header value: no control characters, and no white space at its ends to be lost."""
+    """Whether it can be a header value unchanged: text without control characters, or white space at its ends."""
     if type(subject) is not str or not subject or len(subject) > MAX_SUBJECT_BYTES:
         return False
     if _UNSAFE.search(subject) or subject != subject.strip():
@@ -324,17 +351,17 @@ def is_subject(subject: object) -> TypeGuard[str]:
 
 
 def read_id(claims: Mapping[str, Any]) -> str | None:
-    """RFC 7519 §4.1.7. A `jti` that is not text would slip past the list of revoked ones."""
+    """The `jti` (RFC 7519 §4.1.7). Raises TokenInvalid for one that is no text, which could not be revoked by name."""
     if "jti" not in claims:
         return None
     token_id = claims["jti"]
     if type(token_id) is not str:
-        raise TokenRefused(Reason.CLAIMS)
+        raise TokenInvalid(Reason.CLAIMS)
     return token_id
 
 
 def read_tier(claims: Mapping[str, Any], provider: Provider, tiers: frozenset[str]) -> str:
-    """No claim: the provider's default. A tier that nobody knows: the numbers of `anonymous`, on the caller's own."""
+    """The caller's tier: without the claim the provider's default, and for an unknown tier `anonymous`."""
     if provider.tier_claim not in claims:
         return provider.default_tier
     tier = claims[provider.tier_claim]
@@ -344,7 +371,7 @@ def read_tier(claims: Mapping[str, Any], provider: Provider, tiers: frozenset[st
 
 
 def read_scopes(value: object) -> frozenset[str]:
-    """Text with spaces (RFC 8693 §4.2) or a list of text; anything else grants nothing."""
+    """The scopes of text with spaces (RFC 8693 §4.2) or of a list of texts. Anything else grants nothing."""
     if type(value) is str:
         return frozenset(value.split(" ")) - {""}
     if type(value) is list:

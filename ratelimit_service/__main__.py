@@ -73,9 +73,7 @@ class Ratelimit:
         self._stop = process.stop_signal()
         log.info("ratelimit.starting", settings=kit_settings.shown(settings))
         await self._serving.start()
-        metrics = (
-            process.serve_metrics(settings.metrics_listen, self._metrics.registry) if settings.metrics_listen else None
-        )
+        metrics = process.serve_metrics(settings.metrics_listen, self._metrics.registry)
         try:
             self._server.limiter = await self._open_limiter()
             client = self._take_first_policy()
@@ -139,7 +137,7 @@ class Ratelimit:
         client = AdsClient(
             settings.controlplane or "", settings.node_id, TYPE_URL, self._on_policy, settings.last_good_policy
         )
-        if not client.load_kept():
+        if not client.load_last_good():
             log.warning("policy.none", effect="requests pass unlimited until the control plane sends one")
         return client
 

@@ -8,6 +8,8 @@ RatelimitError
 A process that cannot start raises service_kit.errors.StartFailed.
 """
 
+from __future__ import annotations
+
 
 class RatelimitError(Exception):
     """The base of this package's errors."""

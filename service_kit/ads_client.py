@@ -1,4 +1,4 @@
-"""One ADS stream for one kind of policy: state of the world (xDS, "Variants of the xDS Transport Protocol")."""
+"""Follows one policy on an ADS stream: state of the world (xDS, "Variants of the xDS Transport Protocol")."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TYPED_STRUCT = "type.googleapis.com/xds.type.v3.TypedStruct"
 INVALID_ARGUMENT = 3  # google.rpc.Code
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 
-# Quick to notice a control plane that is gone, and quick to find it again: gRPC's own back-off goes to two minutes.
+# A control plane that is gone is noticed, and found again, within seconds. gRPC's own back-off goes to two minutes.
 CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -34,21 +34,24 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
-# Takes a policy into force and answers None, or leaves the old one and answers why.
 OnPolicy = Callable[[Mapping[str, Any]], str | None]
+"""Puts a policy in force and returns None. Or leaves the old one in force, and returns the text of the NACK."""
 
 
 class AdsClient:
-    """Keeps asking one control plane for one policy, and keeps the last good one on disk."""
+    """Asks one control plane for one policy, again and again, and keeps the last good policy on disk.
 
-    def __init__(self, target: str, node_id: str, type_url: str, on_policy: OnPolicy, kept: Path | None) -> None:
+    `target` is its address, as gRPC takes it. `last_good` is the file; without it nothing is kept.
+    """
+
+    def __init__(self, target: str, node_id: str, type_url: str, on_policy: OnPolicy, last_good: Path | None) -> None:
         self._target, self._node_id, self._type_url = target, node_id, type_url
-        self._on_policy, self._kept = on_policy, kept
+        self._on_policy, self._last_good = on_policy, last_good
         self._version = ""
         self._is_connected = False
 
     async def run(self) -> None:
-        """Until cancelled: connect, follow, and after a break connect again."""
+        """Connect, follow, and connect again after a break, until cancelled."""
         pause = FIRST_PAUSE_SECONDS
         async with grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS) as channel:
             while True:
@@ -64,12 +67,12 @@ class AdsClient:
                 self._is_connected = False
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    def load_kept(self) -> bool:
-        """Start from the last good policy; answer whether there is one in force now."""
-        if self._kept is None or not self._kept.exists():
+    def load_last_good(self) -> bool:
+        """Put the last good policy in force. Returns whether there is one that can be used."""
+        if self._last_good is None or not self._last_good.exists():
             return False
         try:
-            policy = json.loads(self._kept.read_bytes())["policy"]
+            policy = json.loads(self._last_good.read_bytes())["policy"]
             problem = self._on_policy(policy)
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"unreadable ({type(error).__name__})"
@@ -92,7 +95,7 @@ class AdsClient:
             call.cancel()
 
     def _take(self, response: discovery_pb2.DiscoveryResponse) -> discovery_pb2.DiscoveryRequest:
-        """Answer the ACK, or the NACK that leaves the version where it was."""
+        """The ACK for a response, or the NACK, which leaves the version as it was."""
         try:
             policy = read_resource(response, self._type_url)
             problem = self._on_policy(policy)
@@ -120,13 +123,13 @@ class AdsClient:
         return request
 
     def _keep(self, policy: Mapping[str, Any]) -> None:
-        """A full disk costs us the next cold start, not this policy."""
-        if self._kept is None:
+        """Write the policy to disk. Where that fails, the policy is in force all the same."""
+        if self._last_good is None:
             return
         try:
-            write_atomically(self._kept, json.dumps({"version": self._version, "policy": policy}))
+            write_atomically(self._last_good, json.dumps({"version": self._version, "policy": policy}))
         except OSError as error:
-            log.warning("policy.not_kept", path=str(self._kept), error=str(error))
+            log.warning("policy.not_kept", path=str(self._last_good), error=str(error))
 
     def _note_connection(self) -> None:
         if not self._is_connected:
@@ -141,7 +144,7 @@ class AdsClient:
 
 
 def read_resource(response: discovery_pb2.DiscoveryResponse, type_url: str) -> dict[str, Any]:
-    """The one policy in a response; ValueError says what else is there."""
+    """The one policy in a response. Raises ValueError where the response holds anything else."""
     if response.type_url != type_url or len(response.resources) != 1:
         raise ValueError(f"expected one {type_url}, got {len(response.resources)} of {response.type_url}")
     resource = response.resources[0]

@@ -1,5 +1,10 @@
-"""Tells when a file may have changed. Watches directories: a file that is replaced by a rename, or by a ConfigMap's
-symlink swap, is never seen again by a watch on the file itself."""
+"""Tells when a file may have changed.
+
+It watches directories. A watch on the file itself ends when the file is replaced: by a rename, or by a new symlink as
+Kubernetes does it for a ConfigMap.
+"""
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -13,7 +18,7 @@ RETRY_SECONDS = 1.0
 
 
 class FileWatch:
-    """One task that watches one set of files; `follow` another set at any time."""
+    """Watches one set of files in a task of its own. `on_change` may also be called where nothing has changed."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -21,6 +26,7 @@ class FileWatch:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, paths: Iterable[str | Path]) -> None:
+        """Watch these files from now on, instead of those before. Call it in the event loop."""
         directories = frozenset(Path(path).absolute().parent for path in paths)
         if directories == self._directories:
             return
@@ -30,6 +36,7 @@ class FileWatch:
         self._task = asyncio.create_task(self._watch(directories), name="file watch") if directories else None
 
     async def close(self) -> None:
+        """Stop watching."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -44,4 +51,4 @@ class FileWatch:
             except Exception:
                 log.exception("watch.failed")
             await asyncio.sleep(RETRY_SECONDS)
-            self._on_change()  # what happened in between was not seen
+            self._on_change()  # a change in between was not seen

@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, readable by us alone; a crash leaves the old file or the new one."""
+    """Replace the file `path` by `text`, in UTF-8, readable by this user alone. Raises OSError.
+
+    Folders that are missing are made. A crash leaves the old file or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -12,26 +12,24 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from service_kit import http2
 from service_kit.errors import StartFailed
 from service_kit.readable import ReadableOnly
+from service_kit.settings import Transport
 
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # two processes on one port would each get half the calls; better to fail
+    ("grpc.so_reuseport", 0),  # with it two processes on one port would each get half the calls
     ("grpc.max_concurrent_streams", 10_000),
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),  # one report has all quota buckets of an Envoy
-    # Envoy keeps its connection alive with pings; the default takes more than two in five minutes for abuse.
+    # Envoy sends pings to keep its connection. By default gRPC takes more than two in five minutes for abuse.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
 )
-
-Transport = Literal["native", "grpcio"]
-"""`native` is service_kit.http2, which costs a quarter of the CPU; `grpcio` is the portable one."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class GrpcServer:
-    """One gRPC server. Its port opens at once; health says whether its answers are decisions yet."""
+    """One gRPC server. Its port opens at once; health says from when on it decides."""
 
     def __init__(
         self,
@@ -43,10 +41,11 @@ class GrpcServer:
         immediate: Mapping[str, Callable[[bytes], bytes | None]] | None = None,
         dependencies: Sequence[str] = (),
     ) -> None:
-        """`listen` is `host:port` or `unix:PATH`.
+        """Health checks know the server as a whole (""), `services`, and `dependencies`.
 
-        `immediate` holds methods, by full path, that the native transport may answer without a task.
-        `dependencies` are further names that health checks may ask about; `set_dependency` says how they are.
+        `listen` is `host:port` or `unix:PATH`. `transport` is `native` (service_kit.http2, a quarter of the CPU) or
+        `grpcio`. `immediate` holds functions, by the full path of a method, that turn a serialized request into a
+        serialized response. The native transport calls them without a task; where they return None, the handler runs.
         """
         self.address = listen
         self._listen = listen
@@ -60,7 +59,7 @@ class GrpcServer:
         self._is_draining = False
 
     async def start(self) -> None:
-        """Open the port. Raises StartFailed where it cannot be had."""
+        """Open the port and serve. Nothing is healthy yet. Raises StartFailed where the port cannot be had."""
         server: Any = http2.Server(self._immediate) if self._transport == "native" else grpc.aio.server(options=OPTIONS)
         self._server = server
         reflected = [name for name in self._services if name]
@@ -81,16 +80,16 @@ class GrpcServer:
         await server.start()
 
     async def set_ready(self) -> None:
-        """Answers are decisions from now on."""
+        """The server and its services are healthy from now on."""
         for service in self._services:
             await self._set(service, True)
 
     async def set_dependency(self, name: str, is_serving: bool) -> None:
-        """How one of `dependencies` is."""
+        """Whether one of `dependencies` is healthy."""
         await self._set(name, is_serving)
 
     async def drain(self, grace_seconds: float) -> None:
-        """New work goes elsewhere; running calls have `grace_seconds` to finish."""
+        """End: nothing is healthy any more, and running calls have `grace_seconds` to finish."""
         self._is_draining = True
         await self._health.enter_graceful_shutdown()
         if self._server is not None:
@@ -102,7 +101,7 @@ class GrpcServer:
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc] # untyped
-    """grpc.health.v1, but for its newest method, which the package declares and does not have."""
+    """grpc.health.v1. `List`, which the package declares without an implementation, is UNIMPLEMENTED."""
 
     async def List(self, request: Any, context: Any) -> None:
         """Not served."""
@@ -110,7 +109,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc] # untyped
 
 
 def fail_if_taken(listen: str) -> None:
-    """Try the port first: gRPC's core says why it cannot have it on standard error, in lines of its own."""
+    """Raises StartFailed where the port is taken. gRPC's core itself would log that in lines of its own."""
     if listen.startswith("unix:"):
         return
     host, _, port = listen.rpartition(":")
@@ -122,11 +121,11 @@ def fail_if_taken(listen: str) -> None:
 
 
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-"""Both names of the one protocol; their messages are alike."""
+"""Two names of one protocol, with the same messages."""
 
 
 class LazyReflection(grpc.GenericRpcHandler):
-    """gRPC reflection, imported by the first client that asks for it: it would be a tenth of the start."""
+    """gRPC reflection, imported for the first client that asks for it. The import would be a tenth of the start."""
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = (*services, *REFLECTION)

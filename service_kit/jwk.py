@@ -23,10 +23,12 @@ ALGORITHMS = frozenset({*SECRET_BYTES, *RSA_ALGORITHMS, *CURVE_ALGORITHMS.values
 MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
 MAX_RSA_BITS = 8192  # larger ones cost more than a millisecond a check
 MAX_KEYS = 200
+MAX_KEYS_TRIED = 4
+MAX_SLOW_KEYS_TRIED: Mapping[str, int] = {"ES384": 2, "ES512": 1}
 
 
 class KeyUnreadable(ValueError):
-    """A key, or a set of keys, that cannot be read at all; the message never quotes it."""
+    """A key, or a set of keys, that cannot be used. The message says why and never quotes the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,29 @@ def members(document: str | bytes | Mapping[str, Any]) -> list[Any]:
 
 
 def read_jwk(jwk: Any, algorithms: Iterable[str], *, with_secrets: bool = False) -> UsableKey | UnusableKey:
-    """One member of a set. Keys that must not be used are unusable, not errors: section 5 asks to ignore them."""
+    """One member of a set. A key that must not be used is no error: RFC 7517, section 5, asks to ignore it."""
     if not isinstance(jwk, Mapping):
         return UnusableKey("-", "not an object")
-    fault = _fault_by_its_own_words(jwk, with_secrets)
-    material = None if fault else _material(jwk)
-    if fault is None and material is None:
-        fault = "unreadable, or of a kind that is not supported"
-    if fault is None:
-        usable, fault = _usable_with(material)
-        named = {jwk["alg"]} if isinstance(jwk.get("alg"), str) else ALGORITHMS
-        fitting = tuple(each for each in usable if each in frozenset(algorithms) and each in named)
-        if fitting:
-            kid = jwk.get("kid")
-            return UsableKey(kid if isinstance(kid, str) and kid else None, material, fitting)
-    return UnusableKey(str(jwk.get("kid", "-"))[:64], fault or "for none of the provider's algorithms")
+    try:
+        _check_declarations(jwk, with_secrets)
+        material = _material(jwk)
+        usable = _algorithms_for(material)
+    except KeyUnreadable as error:
+        return UnusableKey(_name(jwk), str(error))
+    named = {jwk["alg"]} if "alg" in jwk else ALGORITHMS
+    fitting = tuple(each for each in usable if each in frozenset(algorithms) and each in named)
+    if not fitting:
+        return UnusableKey(_name(jwk), "for none of the provider's algorithms")
+    kid = jwk.get("kid")
+    return UsableKey(kid if isinstance(kid, str) and kid else None, material, fitting)
+
+
+def keys_tried(algorithm: str) -> int:
+    """With how many keys a token without a `kid` is tried, so that it costs at most 1 ms of CPU.
+
+    Issuers with several keys name them (OpenID Connect Core, section 10.1).
+    """
+    return MAX_SLOW_KEYS_TRIED.get(algorithm, MAX_KEYS_TRIED)
 
 
 def read_pem(pem: str, algorithms: Iterable[str]) -> UsableKey:
@@ -94,11 +104,8 @@ def read_pem(pem: str, algorithms: Iterable[str]) -> UsableKey:
             material = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyUnreadable("it cannot be read as a public key") from error
-    usable, fault = _usable_with(material)
-    if fault:
-        raise KeyUnreadable(fault)
     wanted = frozenset(algorithms)
-    return UsableKey(None, material, tuple(each for each in usable if each in wanted))
+    return UsableKey(None, material, tuple(each for each in _algorithms_for(material) if each in wanted))
 
 
 def read_secret(secret: bytes, kid: str | None, algorithms: Iterable[str]) -> UsableKey:
@@ -125,50 +132,59 @@ def public_jwk(material: Any) -> dict[str, Any]:
     return jwk
 
 
-def _fault_by_its_own_words(jwk: Mapping[str, Any], with_secrets: bool) -> str | None:
-    """RFC 7517, sections 4.2 to 4.4."""
+def _name(jwk: Mapping[str, Any]) -> str:
+    return str(jwk.get("kid", "-"))[:64]
+
+
+def _check_declarations(jwk: Mapping[str, Any], with_secrets: bool) -> None:
+    """What the key says of its own use (RFC 7517, sections 4.2 to 4.4). Raises KeyUnreadable."""
     if jwk.get("use", "sig") != "sig":
-        return "not for signatures"
+        raise KeyUnreadable("not for signatures")
     operations = jwk.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
-        return "not for verifying"
+        raise KeyUnreadable("not for verifying")
     if not isinstance(jwk.get("alg", ""), str):
-        return "alg is not text"
-    if jwk.get("kty") == "oct":
-        return None if with_secrets else "a secret in a public key set"
-    return "a private key" if "d" in jwk else None
+        raise KeyUnreadable("alg is not text")
+    if jwk.get("kty") == "oct" and not with_secrets:
+        raise KeyUnreadable("a secret in a public key set")
+    if jwk.get("kty") != "oct" and "d" in jwk:
+        raise KeyUnreadable("a private key")
 
 
 def _material(jwk: Mapping[str, Any]) -> Any:
-    """PyJWT's errors quote the key, so they are not kept."""
+    """The key itself. Raises KeyUnreadable, without PyJWT's error as its cause: that one quotes the key."""
     from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
     from jwt.exceptions import InvalidKeyError
 
     readers: Mapping[object, Any] = {"RSA": RSAAlgorithm, "EC": ECAlgorithm, "OKP": OKPAlgorithm, "oct": HMACAlgorithm}
     kind = jwk.get("kty")
-    reader = readers.get(kind) if isinstance(kind, str) else None
-    if reader is None:
-        return None
     try:
-        return reader.from_jwk(dict(jwk))
+        return readers[kind].from_jwk(dict(jwk))
     except (InvalidKeyError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        return None
+        raise KeyUnreadable("unreadable, or of a kind that is not supported") from None
 
 
-def _usable_with(material: Any) -> tuple[Sequence[str], str | None]:
-    """The algorithms for a key, or why there is none."""
+def _algorithms_for(material: Any) -> Sequence[str]:
+    """The algorithms that a key may be used with: at least one. Raises KeyUnreadable."""
     if isinstance(material, bytes):
-        fitting = [name for name, least in SECRET_BYTES.items() if len(material) >= least]
-        least = SECRET_BYTES["HS256"]
-        return fitting, None if fitting else f"a secret of {len(material)} bytes, where {least} are the least"
+        return _secret_algorithms(material)
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     if isinstance(material, rsa.RSAPublicKey):
-        fits = MIN_RSA_BITS <= material.key_size <= MAX_RSA_BITS
-        return (RSA_ALGORITHMS, None) if fits else ((), f"RSA with {material.key_size} bits")
+        if not MIN_RSA_BITS <= material.key_size <= MAX_RSA_BITS:
+            raise KeyUnreadable(f"RSA with {material.key_size} bits")
+        return RSA_ALGORITHMS
     if isinstance(material, ec.EllipticCurvePublicKey):
-        algorithm = CURVE_ALGORITHMS.get(material.curve.name)
-        return ((algorithm,), None) if algorithm else ((), f"the curve {material.curve.name}")
+        if material.curve.name not in CURVE_ALGORITHMS:
+            raise KeyUnreadable(f"the curve {material.curve.name}")
+        return (CURVE_ALGORITHMS[material.curve.name],)
     if isinstance(material, ed25519.Ed25519PublicKey):
-        return EDWARDS_ALGORITHMS, None
-    return (), f"a {type(material).__name__}"
+        return EDWARDS_ALGORITHMS
+    raise KeyUnreadable(f"a {type(material).__name__}")
+
+
+def _secret_algorithms(secret: bytes) -> Sequence[str]:
+    fitting = [name for name, least in SECRET_BYTES.items() if len(secret) >= least]
+    if not fitting:
+        raise KeyUnreadable(f"a secret of {len(secret)} bytes, where {min(SECRET_BYTES.values())} are the least")
+    return fitting

@@ -1,4 +1,4 @@
-"""One JSON line an event, on standard output; readable columns where that is a terminal."""
+"""Logs one JSON line for each event on standard output; columns where that is a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure_log(level: str, component: str) -> None:
-    """Log from `level` (debug, info, warning, error) up, as `component`. Call once, first."""
+    """Log from `level` (debug, info, warning or error) up, as `component`. Call it once, before anything logs."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     renderer = structlog.dev.ConsoleRenderer() if sys.stdout.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -17,7 +17,10 @@ from service_kit.errors import StartFailed
 
 
 def run(name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run what `make` returns until it ends. A StartFailed is one line on standard error and exit status 1."""
+    """Run the coroutine that `make` returns until it ends.
+
+    A StartFailed becomes one line on standard error, `name: message`, and the exit status 1.
+    """
     try:
         if api_implementation.Type() != "upb":
             raise StartFailed("protobuf runs without its C implementation, 80 times slower: install it from a wheel")
@@ -29,16 +32,19 @@ def run(name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def freeze_heap() -> None:
-    """What is alive now stays alive: the collector need not look at it again."""
+    """Tell the garbage collector that what is alive now stays alive, so that it never looks at it again."""
     gc.collect()
     gc.freeze()
 
 
-def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
-    """Serve metrics on `host:port`; returns the bound address. Raises StartFailed where it cannot be had.
+def serve_metrics(listen: str | None, registry: CollectorRegistry) -> str | None:
+    """Serve metrics over HTTP on `host:port`, and return the bound address. Without an address, do nothing.
 
-    In a thread, so that a scrape never waits for the loop, nor the loop for a scrape.
+    Raises StartFailed where the port cannot be had. The server has a thread of its own, so that neither a scrape waits
+    for the event loop nor the loop for a scrape.
     """
+    if listen is None:
+        return None
     from prometheus_client import start_http_server  # late: it brings an HTTP server along
 
     host, _, port = listen.rpartition(":")
@@ -50,7 +56,7 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set. Call it in the event loop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

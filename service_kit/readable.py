@@ -1,4 +1,4 @@
-"""Under grpcio: bytes that are no message of their method are INVALID_ARGUMENT, as they are under service_kit.http2."""
+"""For grpcio: a request that cannot be parsed is INVALID_ARGUMENT and one log line, as it is with service_kit.http2."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import structlog
 log = structlog.get_logger()
 
 UNREADABLE = object()
-"""Stands for bytes that could not be read."""
+"""Stands for a request that could not be parsed."""
 
 
 class ReadableOnly(grpc.GenericRpcHandler):
-    """Another handler's methods, which see no message that cannot be read."""
+    """Another handler's methods, which never see a request that cannot be parsed."""
 
     def __init__(self, inner: grpc.GenericRpcHandler) -> None:
         self._inner = inner
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The other handler's method; None where it has none of the name."""
+        """The other handler's method; None where it has no method of this name."""
         found: Any = self._inner.service(handler_call_details)
         if found is None or found.request_deserializer is None:
             return found  # type: ignore[no-any-return] # grpc's own type
@@ -37,7 +37,7 @@ def _reader(deserialize: Callable[[bytes], Any], method: str) -> Callable[[bytes
     def read(data: bytes) -> Any:
         try:
             return deserialize(data)
-        except Exception as error:  # noqa: BLE001 - whatever it raises, the bytes are no message of this method
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the request cannot be parsed
             log.warning("grpc.message_unreadable", path=method, bytes=len(data), error=type(error).__name__)
             return UNREADABLE
 

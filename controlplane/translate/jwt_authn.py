@@ -19,13 +19,11 @@ from controlplane.config import jwks
 from controlplane.config.model import GatewayConfig, Provider, Route
 from controlplane.translate.headers import Namespace, Setting
 from controlplane.translate.lua_literal import Literal
+from service_kit.jwk import keys_tried
 
 JWT_AUTHN: str = Namespace.JWT_AUTHN
 MAX_CACHED_TOKENS = 1000
 """Per Envoy worker and provider; Envoy's own default is 100."""
-MAX_KEYS_TRIED = 4
-MAX_DEAR_KEYS_TRIED: Mapping[str, int] = {"ES384": 2, "ES512": 1}
-"""authz tries so many keys for a token without a `kid`; Envoy would try all."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,8 @@ def _for_lua(provider: Provider, keys: EnvoyKeys) -> Literal:
 
 
 def _has_many_keys(provider: Provider, keys: EnvoyKeys) -> bool:
-    most = min(MAX_DEAR_KEYS_TRIED.get(algorithm, MAX_KEYS_TRIED) for algorithm in provider.algorithms)
+    """More keys than authz tries for a token without a `kid`; Envoy would try all."""
+    most = min(keys_tried(algorithm) for algorithm in provider.algorithms)
     return len(provider.secrets) > most or (not provider.is_symmetric and len(_pinned(provider, keys)["keys"]) > most)
 
 

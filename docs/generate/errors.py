@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from authz_service.decision import Answer
+from authz_service.decision import ErrorCode
 from controlplane.translate.local_replies import local_replies
 from docs.generate.markdown import page, table
 
@@ -52,5 +52,5 @@ def codes() -> set[str]:
     """The codes that the configuration and the services hold."""
     bodies = [mapper.body_format_override.text_format_source.inline_string for mapper in local_replies("0").mappers]
     return {code for body in bodies for code in re.findall(r'"code":"([A-Z_]+)"', body)} | {
-        each.value for each in Answer
+        each.value for each in ErrorCode
     }

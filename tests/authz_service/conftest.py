@@ -1,5 +1,7 @@
 """What these tests share: a clock, a secret, tokens made by another library's hand, and small policies."""
 
+from __future__ import annotations
+
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable

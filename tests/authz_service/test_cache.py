@@ -1,5 +1,7 @@
 """The two-generation cache."""
 
+from __future__ import annotations
+
 from authz_service.cache import GenerationCache
 
 

@@ -1,21 +1,23 @@
 """The strict reader of the compact form."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 
 import pytest
 
 from authz_service.compact import MAX_CONTAINERS, MAX_DEPTH, MAX_TOKEN_BYTES, Compact, read_compact
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import Reason, TokenInvalid
 
 HEADER = b'{"alg":"HS256"}'
 CLAIMS = b'{"sub":"u1"}'
 
 
 def reason(token: str) -> Reason:
-    with pytest.raises(TokenRefused) as refusal:
+    with pytest.raises(TokenInvalid) as rejected:
         read_compact(token)
-    return refusal.value.reason
+    return rejected.value.reason
 
 
 def test_a_plain_token_is_taken_apart(segment: Any) -> None:
@@ -62,7 +64,7 @@ def test_a_segment_has_one_spelling(text: str, is_canonical: bool, segment: Any)
         assert reason(token) is Reason.MALFORMED
 
 
-def test_a_token_over_8_kib_is_refused_before_it_is_decoded(segment: Any) -> None:
+def test_a_token_over_8_kib_is_invalid_before_it_is_decoded(segment: Any) -> None:
     """The bound is on the text, to the byte."""
     stem = f"{segment(HEADER)}.{segment(CLAIMS)}."
     room = MAX_TOKEN_BYTES - len(stem)
@@ -155,35 +157,35 @@ def test_the_deepest_allowed_object_is_read(segment: Any) -> None:
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ({"alg": "HS256", "crit": ["exp"]}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "crit": []}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "b64": False, "crit": ["b64"]}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "b64": True}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "jku": "https://evil.example/keys"}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "x5u": "https://evil.example/cert"}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "jwk": {"kty": "oct", "k": "AAAA"}}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "x5c": ["AAAA"]}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "zip": "DEF"}, Reason.HEADER_REFUSED),
-        ({"alg": "dir", "enc": "A256GCM"}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "typ": "JOSE"}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "typ": None}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "typ": ["JWT"]}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "typ": "dpop+jwt"}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "cty": "json"}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "kid": 1}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "kid": None}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "kid": ""}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "kid": {"a": 1}}, Reason.HEADER_REFUSED),
-        ({"alg": "HS256", "kid": "k" * 257}, Reason.HEADER_REFUSED),
+        ({"alg": "HS256", "crit": ["exp"]}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "crit": []}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "b64": False, "crit": ["b64"]}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "b64": True}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "jku": "https://evil.example/keys"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "x5u": "https://evil.example/cert"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "jwk": {"kty": "oct", "k": "AAAA"}}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "x5c": ["AAAA"]}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "zip": "DEF"}, Reason.HEADER_REJECTED),
+        ({"alg": "dir", "enc": "A256GCM"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "typ": "JOSE"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "typ": None}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "typ": ["JWT"]}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "typ": "dpop+jwt"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "cty": "json"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "kid": 1}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "kid": None}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "kid": ""}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "kid": {"a": 1}}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "kid": "k" * 257}, Reason.HEADER_REJECTED),
         ({}, Reason.ALGORITHM),
         ({"alg": None}, Reason.ALGORITHM),
         ({"alg": 256}, Reason.ALGORITHM),
         ({"alg": ["HS256"]}, Reason.ALGORITHM),
-        ({"ALG": "HS256"}, Reason.HEADER_REFUSED),
+        ({"ALG": "HS256"}, Reason.HEADER_REJECTED),
     ],
 )
 def test_header_fields_are_allow_listed(header: dict[str, Any], expected: Reason, segment: Any) -> None:
-    """Keys that a token brings along, extensions that it calls critical, and other types are refused."""
+    """Keys that a token brings along, extensions that it calls critical, and other types make it invalid."""
     assert reason(f"{segment(json.dumps(header).encode())}.{segment(CLAIMS)}.AAAA") is expected
 
 

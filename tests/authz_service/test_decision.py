@@ -1,11 +1,23 @@
-"""The decision: which header is a token, what a route asks, and what each outcome answers."""
+"""The decision: which header is a token, what a route asks, and what the client gets for each outcome."""
+
+from __future__ import annotations
 
 import hashlib
 from typing import Any
 
 import pytest
 
-from authz_service.decision import Allow, Answer, Deny, Policy, RouteRules, decide, has_claim, read_bearer, read_rules
+from authz_service.decision import (
+    Allow,
+    Deny,
+    ErrorCode,
+    Policy,
+    RouteRules,
+    decide,
+    has_claim,
+    read_bearer,
+    read_rules,
+)
 from authz_service.decision import Request as Asked
 from authz_service.errors import Reason
 from authz_service.keys import KeySet
@@ -19,7 +31,7 @@ def seen(decision: object) -> str:
     if isinstance(decision, Allow):
         return "anonymous" if decision.verified is None else decision.verified.caller
     assert isinstance(decision, Deny), decision
-    return decision.answer.value
+    return decision.code.value
 
 
 @pytest.mark.parametrize(
@@ -85,9 +97,9 @@ def test_required_and_optional(
     assert seen(ask(header, auth="optional")) == on_optional
 
 
-def test_a_provider_can_refuse_bad_tokens_on_optional_routes(ask: Any, a_verifier: Any, mint: Any) -> None:
+def test_a_provider_can_deny_bad_tokens_on_optional_routes(ask: Any, a_verifier: Any, mint: Any) -> None:
     """Then a bad token is 401 and only a missing one is anonymous."""
-    verifier = a_verifier(refuses_bad_tokens=True)
+    verifier = a_verifier(denies_bad_tokens=True)
 
     assert seen(ask("Bearer " + mint(key="x" * 32), auth="optional", verifier=verifier)) == "AUTH_FAILED"
     assert seen(ask("Bearer nonsense", auth="optional", verifier=verifier)) == "AUTH_FAILED"
@@ -106,8 +118,8 @@ def test_a_provider_can_refuse_bad_tokens_on_optional_routes(ask: Any, a_verifie
 def test_whose_bad_token_it_is_decides(
     iss: str, names: Any, expected: str, ask: Any, a_verifier: Any, a_provider: Any, mint: Any
 ) -> None:
-    """The provider that the token names; where none can be told, any that refuses."""
-    strict = a_provider(name="strict", issuer="https://strict", refuses_bad_tokens=True)
+    """The provider that the token names; where it names none, any provider that denies bad tokens."""
+    strict = a_provider(name="strict", issuer="https://strict", denies_bad_tokens=True)
     lax = a_provider(name="lax", issuer="https://lax")
     providers = None if names is None else frozenset(names)
     token = mint(key="x" * 32, iss=iss)
@@ -159,7 +171,7 @@ def test_what_a_route_asks(rules: dict[str, Any], claims: dict[str, Any], expect
 def test_an_optional_route_that_asks_for_more_than_an_anonymous_caller_has(
     rules: Any, header: str | None, expected: str, ask: Any
 ) -> None:
-    """A token would help, so the answer is 401 and not 403."""
+    """A token would help, so it is 401 and not 403."""
     assert seen(ask(header, auth="optional", **rules)) == expected
 
 
@@ -224,11 +236,11 @@ def test_without_usable_keys_nobody_can_tell(auth: str, ask: Any, a_verifier: An
     keys.good_until = 0.0
 
     decision = ask("Bearer " + mint(), auth=auth, verifier=a_verifier(keys=keys))
-    assert decision == Deny(Answer.SERVICE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE)
+    assert decision == Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE)
 
 
 def test_without_usable_keys_a_bad_token_is_still_a_bad_one(ask: Any, a_verifier: Any, mint: Any, now: float) -> None:
-    """What no key could make good is refused as such."""
+    """A token that no key can make good is invalid even then."""
     keys = KeySet(())
     keys.good_until = 0.0
 
@@ -260,8 +272,8 @@ def test_read_rules(extensions: dict[str, str], expected: RouteRules | None) -> 
     assert read_rules(extensions) == expected
 
 
-def test_unreadable_rules_refuse(a_verifier: Any, mint: Any, now: float) -> None:
+def test_unreadable_rules_deny(a_verifier: Any, mint: Any, now: float) -> None:
     """With a good token too: the default is deny."""
     asked = Asked(rules=None, authorization="Bearer " + mint())
 
-    assert decide(asked, Policy(), a_verifier(), now) == Deny(Answer.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)
+    assert decide(asked, Policy(), a_verifier(), now) == Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)

@@ -1,4 +1,6 @@
-"""Documents into what is enforced: whole swaps, local keys, files, and what stays when a document is refused."""
+"""Documents into what is enforced: whole swaps, local keys, files, and what stays when a document is rejected."""
+
+from __future__ import annotations
 
 import asyncio
 import hashlib
@@ -10,11 +12,11 @@ from typing import Any
 import pytest
 
 from authz_service.enforcement import Enforcement
-from authz_service.errors import PolicyRefused
+from authz_service.errors import PolicyRejected
 from authz_service.jwks import JwksTimes
 from authz_service.metrics import Metrics
 from authz_service.policy import read_policy
-from authz_service.tokens import KeyWanted, Refused, Verified
+from authz_service.tokens import InvalidToken, KeyWanted, Verified
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ async def test_a_policy_that_cannot_be_enforced_changes_nothing(
 ) -> None:
     """The last good one stays, and the message says what is missing."""
     enforcement.enforce(read_policy(a_policy()))
-    with pytest.raises(PolicyRefused, match=message):
+    with pytest.raises(PolicyRejected, match=message):
         enforcement.enforce(read_policy(a_policy(provider)))
 
     assert isinstance(verdict(enforcement, mint(), now), Verified)
@@ -74,7 +76,7 @@ async def test_a_revocation_applies_to_the_next_request(
 
     enforcement.enforce(read_policy(a_policy(revocations={"jti": ["t1"]})))
     assert enforcement.current.verifier.cached(token, None, now) is None
-    assert isinstance(verdict(enforcement, token, now), Refused)
+    assert isinstance(verdict(enforcement, token, now), InvalidToken)
 
 
 async def test_the_latest_revocation_of_a_subject_counts(
@@ -84,7 +86,7 @@ async def test_the_latest_revocation_of_a_subject_counts(
     subjects = [{"provider": "platform", "subject": "u1", "issued_before": now + each} for each in (5, 10, 1)]
     enforcement.enforce(read_policy(a_policy(revocations={"subjects": subjects})))
 
-    assert isinstance(verdict(enforcement, mint(iat=now + 9), now), Refused)
+    assert isinstance(verdict(enforcement, mint(iat=now + 9), now), InvalidToken)
     assert isinstance(verdict(enforcement, mint(iat=now + 10), now), Verified)
 
 
@@ -114,7 +116,7 @@ async def test_secret_files_and_their_replacement(
 
     path.write_text("g" * 32)
     enforcement.recheck_files()
-    assert isinstance(verdict(enforcement, mint(key="f" * 32), now), Refused)
+    assert isinstance(verdict(enforcement, mint(key="f" * 32), now), InvalidToken)
     assert isinstance(verdict(enforcement, mint(key="g" * 32), now), Verified)
 
     path.write_text("short")
@@ -136,7 +138,7 @@ async def test_inline_and_file_key_sets(
     (tmp_path / "two").write_text(json.dumps(document))
     (tmp_path / "keys").symlink_to("one")
     enforcement.enforce(read_policy(a_policy({**base, "jwks_file": str(tmp_path / "keys")})))
-    assert isinstance(verdict(enforcement, token, now), Refused)
+    assert isinstance(verdict(enforcement, token, now), InvalidToken)
 
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "keys")
@@ -181,7 +183,7 @@ async def test_a_remote_set_survives_a_policy_that_still_uses_it(
 async def test_changed_keys_empty_the_cache(
     enforcement: Enforcement, a_policy: Any, key_source: Any, private_keys: Any, jwk: Any, mint: Any, eventually: Any
 ) -> None:
-    """A token of a withdrawn key is refused although it was verified a moment ago."""
+    """A token of a withdrawn key is invalid although it was verified a moment ago."""
     import time
 
     now = time.time()
@@ -196,4 +198,14 @@ async def test_changed_keys_empty_the_cache(
     key_source.publish(jwk(private_keys["ES256"], "k2", "ES256"))
     await verifier.providers[0].keys.refresh("k2")
     assert verifier.cached(token, None, time.time()) is None
-    assert isinstance(verdict(enforcement, token, time.time()), Refused)
+    assert isinstance(verdict(enforcement, token, time.time()), InvalidToken)
+
+
+@pytest.mark.parametrize("name", ["JWT_SECRET", "OTHER"])
+def test_a_missing_secret_has_its_variable(name: str, a_policy: Any) -> None:
+    """Whoever starts the service can then be told which variable to export."""
+    document = read_policy(a_policy({"secrets": [{"kid": None, "env": name}]}))
+    rejection = Enforcement({}, Metrics()).offer(lambda: document)
+
+    assert rejection is not None
+    assert (rejection.missing_secret, f"{name} is not set" in str(rejection)) == (name, True)

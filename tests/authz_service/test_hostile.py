@@ -1,5 +1,7 @@
 """Properties over token text: never an exception, never a wrong allow."""
 
+from __future__ import annotations
+
 import json
 import string
 from base64 import urlsafe_b64encode
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz_service.decision import Allow
-from authz_service.tokens import Refused, Verified
+from authz_service.tokens import InvalidToken, Verified
 
 RELAXED = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -28,23 +30,23 @@ segments = st.text(alphabet=ALPHABET + ".=+/, \n\0é", max_size=60) | objects.ma
 )
 
 
-def is_anonymous_or_refused(decision: object) -> bool:
+def is_anonymous_or_denied(decision: object) -> bool:
     return not (isinstance(decision, Allow) and decision.verified is not None)
 
 
 @RELAXED
 @given(header=st.text(max_size=200) | st.text(max_size=200).map(lambda text: f"Bearer {text}"))
 def test_any_header_text(header: str, ask: Any) -> None:
-    """Whatever stands in Authorization is answered, and never with an identity."""
-    assert is_anonymous_or_refused(ask(header))
-    assert is_anonymous_or_refused(ask(header, auth="optional"))
+    """Whatever stands in Authorization, there is a response, and it never has an identity."""
+    assert is_anonymous_or_denied(ask(header))
+    assert is_anonymous_or_denied(ask(header, auth="optional"))
 
 
 @RELAXED
 @given(parts=st.lists(segments, min_size=1, max_size=5))
 def test_any_three_segments(parts: list[str], ask: Any) -> None:
-    """Text that looks like a token, with objects of every shape in it, is refused without a signature."""
-    assert is_anonymous_or_refused(ask("Bearer " + ".".join(parts)))
+    """Text that looks like a token, with objects of every shape in it, is denied without a signature."""
+    assert is_anonymous_or_denied(ask("Bearer " + ".".join(parts)))
 
 
 @RELAXED
@@ -55,7 +57,7 @@ def test_any_signed_claims(
     """Truly signed, but with any header and any claims: a caller comes out only with a sound subject and expiry."""
     verdict = a_verifier().verify(mint.raw({"alg": "HS256"} | header, claims), None, now)
 
-    assert isinstance(verdict, (Verified, Refused))
+    assert isinstance(verdict, (Verified, InvalidToken))
     if isinstance(verdict, Verified):
         assert verdict.subject == claims["sub"]
         assert verdict.subject
@@ -76,7 +78,7 @@ def test_any_claims_beside_good_ones(claims: dict[str, Any], a_verifier: Any, mi
 
 @RELAXED
 @given(data=st.data())
-def test_a_changed_character_is_refused(data: Any, a_verifier: Any, mint: Any, now: float) -> None:
+def test_a_changed_character_is_denied(data: Any, a_verifier: Any, mint: Any, now: float) -> None:
     """Any one character replaced, put in or taken away, anywhere in a good token."""
     token = mint(tier="pro")
     at = data.draw(st.integers(0, len(token) - 1))
@@ -84,10 +86,10 @@ def test_a_changed_character_is_refused(data: Any, a_verifier: Any, mint: Any, n
     replaced = token[:at] + character + token[at + 1 :]
     for changed in (replaced, token[:at] + character + token[at:], token[:at] + token[at + 1 :]):
         if changed != token:
-            assert isinstance(a_verifier().verify(changed, None, now), Refused)
+            assert isinstance(a_verifier().verify(changed, None, now), InvalidToken)
 
 
-def test_every_replacement_in_the_signature_is_refused(a_verifier: Any, mint: Any, now: float) -> None:
+def test_every_replacement_in_the_signature_is_invalid(a_verifier: Any, mint: Any, now: float) -> None:
     """All of them: the last character's spare bits are where altered text hides."""
     token, verifier = mint(), a_verifier()
     start = token.rindex(".") + 1
@@ -95,7 +97,7 @@ def test_every_replacement_in_the_signature_is_refused(a_verifier: Any, mint: An
         for character in ALPHABET:
             changed = token[:at] + character + token[at + 1 :]
             if changed != token:
-                assert isinstance(verifier.verify(changed, None, now), Refused)
+                assert isinstance(verifier.verify(changed, None, now), InvalidToken)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_hostile_tokens_are_cheap(claims: bytes, ask: Any, mint: Any) -> None:
     best = float("inf")
     for _ in range(20):
         began = time.thread_time()
-        assert is_anonymous_or_refused(ask(header))
+        assert is_anonymous_or_denied(ask(header))
         best = min(best, time.thread_time() - began)
 
     assert best < 0.001

@@ -1,5 +1,7 @@
 """Remote key sets: kept when the source is away, closed when too old, asked for once by all who wait."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from collections.abc import AsyncIterator
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from authz_service.jwks import JwksTimes, RemoteKeys, kept_path
+from authz_service.jwks import JwksTimes, RemoteKeys, last_good_path
 from authz_service.metrics import JwksMetrics
 from service_kit.jwks_fetch import FetchFailed, fetch_key_set
 from tests.support.waiting import is_waiting
@@ -54,7 +56,7 @@ def key_set(private_keys: Any, jwk: Any) -> Any:
 class Rig:
     """Remote keys with a clock of their own, and what they reported."""
 
-    def __init__(self, source: Any, clock: Any, kept: Path | None = None, times: JwksTimes = TIMES) -> None:
+    def __init__(self, source: Any, clock: Any, last_good: Path | None = None, times: JwksTimes = TIMES) -> None:
         self.clock, self.changes = clock, 0
         self.registry = CollectorRegistry()
         self.keys = RemoteKeys(
@@ -64,7 +66,7 @@ class Rig:
             self.changed,
             JwksMetrics(self.registry),
             times=times,
-            kept=kept,
+            last_good=last_good,
             clock=clock,
             ticks=clock,
         )
@@ -124,7 +126,7 @@ async def test_the_last_good_set_outlives_its_source_for_a_day(
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"keys":[]}', b'{"keys":[{"kty":"oct","k":"AAAA"}]}'])
-async def test_an_answer_without_usable_keys_is_a_failure(
+async def test_a_key_set_without_usable_keys_is_a_failure(
     body: bytes, rigs: Any, source: Source, key_set: Any, eventually: Any
 ) -> None:
     """An error page or an empty set must not lock everybody out."""
@@ -198,7 +200,7 @@ async def test_random_kids_cost_one_fetch_a_floor_interval(
         assert not rig.keys.can_refresh
 
 
-async def test_a_fetch_that_began_before_the_question_is_not_the_answer(
+async def test_a_fetch_that_began_before_the_request_is_not_enough(
     rigs: Any, source: Source, key_set: Any, eventually: Any
 ) -> None:
     """It may have missed the key, so one more is made, at once."""
@@ -225,7 +227,7 @@ async def test_a_request_waits_a_short_time_only(rigs: Any, source: Source, key_
 
 
 async def test_a_source_that_raises_anything_is_only_failing(rigs: Any, key_set: Any, eventually: Any) -> None:
-    """Whatever the client library makes of a strange answer, the task lives."""
+    """Whatever the client library makes of a strange response, the task lives."""
     outcomes: list[Any] = [RuntimeError("?"), key_set("k1")]
 
     async def fetch() -> bytes:
@@ -243,15 +245,15 @@ async def test_a_new_process_starts_from_what_the_old_one_kept(
     rigs: Any, source: Source, key_set: Any, eventually: Any, clock: Any, now: float, tmp_path: Path
 ) -> None:
     """With its age, so that a restart makes no key younger."""
-    path = kept_path(tmp_path, "idp", "https://idp/keys")
+    path = last_good_path(tmp_path, "idp", "https://idp/keys")
     source.body = key_set("k1")
-    rig = rigs(source, kept=path)
+    rig = rigs(source, last_good=path)
     await eventually(path.exists)
     assert path.stat().st_mode & 0o777 == 0o600
 
     source.fails = True
     clock.now = now + 3600
-    rig = rigs(source, kept=path)
+    rig = rigs(source, last_good=path)
     assert rig.knows("k1")
     assert rig.keys.good_until == now + 24 * 3600
 
@@ -261,12 +263,24 @@ async def test_a_new_process_starts_from_what_the_old_one_kept(
 )
 async def test_what_was_kept_badly_is_not_used(text: str, rigs: Any, source: Source, tmp_path: Path) -> None:
     """The source is asked instead."""
-    path = kept_path(tmp_path, "idp", "https://idp/keys")
+    path = last_good_path(tmp_path, "idp", "https://idp/keys")
     path.write_text(text)
     source.fails = True
 
-    assert rigs(source, kept=path).keys.good_until == 0
-    assert path != kept_path(tmp_path, "idp", "https://other/keys")
+    assert rigs(source, last_good=path).keys.good_until == 0
+    assert path != last_good_path(tmp_path, "idp", "https://other/keys")
+
+
+async def test_what_was_kept_with_other_algorithms_is_not_used(
+    rigs: Any, source: Source, private_keys: Any, jwk: Any, tmp_path: Path
+) -> None:
+    """A set without a key that the provider may use now is ignored, and the start goes on."""
+    path = last_good_path(tmp_path, "idp", "https://idp/keys")
+    body = json.dumps({"keys": [jwk(private_keys["RS256"], "k1", "RS256")]})
+    path.write_text(json.dumps({"fetched_at": 1, "body": body}))
+    source.fails = True
+
+    assert rigs(source, last_good=path).keys.good_until == 0
 
 
 async def test_against_a_real_server(

@@ -1,10 +1,12 @@
 """Keys from secrets, PEM and JSON Web Keys."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest
 
-from authz_service.errors import PolicyRefused
+from authz_service.errors import PolicyRejected
 from authz_service.keys import pem_key, read_key_set
 from service_kit.jwk import ALGORITHMS, RSA_ALGORITHMS
 
@@ -70,7 +72,7 @@ def test_a_certificate_is_a_public_key(private_keys: Any) -> None:
     assert key.verify("ES256", SIGNED, signature(private_key, "ES256"))
 
 
-def test_bad_pem_is_refused(private_keys: Any) -> None:
+def test_bad_pem_is_rejected(private_keys: Any) -> None:
     """Private keys, short keys and nonsense, each by a message that does not quote it."""
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -79,9 +81,9 @@ def test_bad_pem_is_refused(private_keys: Any) -> None:
     short = pem_of(rsa.generate_private_key(65537, 1024))
 
     for text, message in ((private, "private"), (short, "1024 bits"), ("nonsense", "cannot be read")):
-        with pytest.raises(PolicyRefused, match=message) as refusal:
+        with pytest.raises(PolicyRejected, match=message) as rejected:
             pem_key(text, ALGORITHMS)
-        assert text not in str(refusal.value)
+        assert text not in str(rejected.value)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +129,9 @@ def test_members_that_are_no_keys_are_ignored(members: list[Any]) -> None:
 @pytest.mark.parametrize(
     "document", [b"", b"nonsense", b"[]", b"null", b"{}", b'{"keys":{}}', b'{"keys":null}', b"[" * 100_000]
 )
-def test_what_is_no_key_set_is_refused(document: bytes) -> None:
+def test_what_is_no_key_set_is_rejected(document: bytes) -> None:
     """An error page is not an empty set."""
-    with pytest.raises(PolicyRefused):
+    with pytest.raises(PolicyRejected):
         read_key_set(document, ALGORITHMS)
 
 

@@ -1,5 +1,7 @@
 """The process: how it starts, serves, follows its file, and ends."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
@@ -103,8 +105,8 @@ def test_it_serves_a_policy_file_and_drains(run: Any, policy_file: Path, secret:
     with grpc.insecure_channel(ready["address"]) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
-    with urllib.request.urlopen(f"http://{ready['metrics']}/metrics") as answer:
-        text = answer.read().decode()
+    with urllib.request.urlopen(f"http://{ready['metrics']}/metrics") as response:
+        text = response.read().decode()
     assert 'mgw_authz_decisions_total{outcome="allow",reason="verified"} 1.0' in text
 
     policy_file.write_text("{")
@@ -181,8 +183,8 @@ async def test_it_starts_from_the_last_good_policy(
     assert check(address, token).ok_response.headers[0].header.value == "u1"
 
 
-def test_without_a_policy_it_serves_refusals(run: Any, secret: str) -> None:
-    """The port opens at once; until a policy is known every answer is a 503 and health says so."""
+def test_without_a_policy_every_request_is_denied(run: Any, secret: str) -> None:
+    """The port opens at once; until a policy is known every response is a 503 and health says so."""
     port = free_port()
     process = run(JWT_SECRET=secret, MGW_CONTROLPLANE="127.0.0.1:1", MGW_LISTEN=f"127.0.0.1:{port}")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -1,5 +1,7 @@
 """What a scrape shows."""
 
+from __future__ import annotations
+
 from prometheus_client import generate_latest
 
 from authz_service.errors import Reason
@@ -9,8 +11,8 @@ from authz_service.metrics import Metrics
 def test_decisions_and_key_sets_are_samples() -> None:
     """Counted by outcome and reason; a key set's age while it is in use."""
     metrics = Metrics()
-    metrics.decisions.count("deny", Reason.EXPIRED)
-    metrics.decisions.count("deny", Reason.EXPIRED)
+    metrics.decided(False, Reason.EXPIRED)
+    metrics.decided(False, Reason.EXPIRED)
 
     def age() -> float:
         return 5.0

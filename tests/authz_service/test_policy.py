@@ -1,11 +1,13 @@
 """The policy document at the door."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 
 import pytest
 
-from authz_service.errors import PolicyRefused
+from authz_service.errors import PolicyRejected
 from authz_service.policy import read_policy, read_policy_text
 
 HASH = "a" * 64
@@ -90,8 +92,8 @@ def test_everything_else_that_may_be_in_it(a_policy: Any) -> None:
     ],
 )
 def test_problems_name_their_place(provider: Any, changes: Any, message: str, a_policy: Any) -> None:
-    """What cannot be enforced is refused as a whole."""
-    with pytest.raises(PolicyRefused, match=message.replace(".", r"\.")):
+    """What cannot be enforced is rejected as a whole."""
+    with pytest.raises(PolicyRejected, match=message.replace(".", r"\.")):
         read_policy(a_policy(provider, **changes))
 
 
@@ -100,20 +102,20 @@ def test_two_providers_with_one_name(a_policy: Any) -> None:
     document = a_policy()
     document["providers"] *= 2
 
-    with pytest.raises(PolicyRefused, match="one name"):
+    with pytest.raises(PolicyRejected, match="one name"):
         read_policy(document)
 
 
 def test_problems_quote_no_value(a_policy: Any) -> None:
-    """A secret in the wrong place does not end up in a NACK, a log or an API answer."""
-    with pytest.raises(PolicyRefused) as refusal:
+    """A secret in the wrong place does not end up in a NACK, a log or an API response."""
+    with pytest.raises(PolicyRejected) as rejected:
         read_policy(a_policy({"secrets": [{"env": ["hunter2"]}], "issuer": {"hunter2": 1}}, tiers="hunter2"))
 
-    assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in str(rejected.value)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"[" * 100_000, b"\xff"])
 def test_text_that_is_no_policy(text: bytes) -> None:
-    """Is refused, and crashes nothing."""
-    with pytest.raises(PolicyRefused):
+    """Is rejected, and crashes nothing."""
+    with pytest.raises(PolicyRejected):
         read_policy_text(text)

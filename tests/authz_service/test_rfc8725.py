@@ -1,19 +1,21 @@
 """RFC 8725 (JSON Web Token Best Current Practices), rule by rule: one test each, named by its section."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest
 
 from authz_service.compact import read_compact
-from authz_service.errors import PolicyRefused, Reason, TokenRefused
+from authz_service.errors import PolicyRejected, Reason, TokenInvalid
 from authz_service.keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
 from authz_service.policy import read_policy
-from authz_service.tokens import Refused, Verified
+from authz_service.tokens import InvalidToken, Verified
 from service_kit.jwk import ALGORITHMS
 
 
-def refusal(verdict: object) -> Reason:
-    assert isinstance(verdict, Refused), verdict
+def reason_of(verdict: object) -> Reason:
+    assert isinstance(verdict, InvalidToken), verdict
     return verdict.reason
 
 
@@ -24,7 +26,7 @@ def test_3_1_algorithm_verification(alg: str, a_verifier: Any, mint: Any, now: f
     """The caller's header chooses nothing that the provider does not list; `none` is never listed."""
     token = mint.raw({"alg": alg}, mint.claims())
 
-    assert refusal(a_verifier().verify(token, None, now)) is Reason.ALGORITHM
+    assert reason_of(a_verifier().verify(token, None, now)) is Reason.ALGORITHM
     assert "none" not in {name.lower() for name in ALGORITHMS}
 
 
@@ -42,7 +44,7 @@ def test_3_1_a_key_is_used_with_its_own_algorithm(private_keys: Any, a_verifier:
 
     for secret in (pem, pem.strip(), pem + b"\n"):
         forged = urlsafe_b64encode(hmac.digest(secret, stem.encode(), "sha256")).rstrip(b"=").decode()
-        assert refusal(verifier.verify(f"{stem}.{forged}", None, now)) is Reason.UNKNOWN_KEY
+        assert reason_of(verifier.verify(f"{stem}.{forged}", None, now)) is Reason.UNKNOWN_KEY
 
 
 def test_3_1_a_curve_has_one_algorithm(private_keys: Any, jwk: Any) -> None:
@@ -55,16 +57,16 @@ def test_3_1_a_curve_has_one_algorithm(private_keys: Any, jwk: Any) -> None:
 @pytest.mark.parametrize("algorithm", ["none", "RSA1_5", "dir", "HS1", "ES256K", "RS1", ""])
 def test_3_2_appropriate_algorithms(algorithm: str, a_policy: Any) -> None:
     """An operator cannot list what is broken, meant for encryption, or unknown."""
-    with pytest.raises(PolicyRefused):
+    with pytest.raises(PolicyRejected):
         read_policy(a_policy({"algorithms": ["HS256", algorithm]}))
 
 
 def test_3_3_all_operations_are_validated(a_verifier: Any, mint: Any, now: float) -> None:
-    """A nested token is refused rather than half read; a signature that fails refuses the whole."""
+    """A nested token is invalid and not half read; a signature that fails makes the whole invalid."""
     nested = mint.raw({"alg": "HS256", "cty": "JWT"}, mint().encode())
 
-    assert refusal(a_verifier().verify(nested, None, now)) is Reason.MALFORMED
-    assert refusal(a_verifier().verify(mint(key="x" * 40), None, now)) is Reason.SIGNATURE
+    assert reason_of(a_verifier().verify(nested, None, now)) is Reason.MALFORMED
+    assert reason_of(a_verifier().verify(mint(key="x" * 40), None, now)) is Reason.SIGNATURE
 
 
 def test_3_4_cryptographic_inputs_are_validated() -> None:
@@ -78,23 +80,23 @@ def test_3_4_cryptographic_inputs_are_validated() -> None:
 
 @pytest.mark.parametrize(("algorithm", "least"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 def test_3_5_keys_have_enough_entropy(algorithm: str, least: int) -> None:
-    """A secret shorter than its hash is refused (RFC 7518 §3.2)."""
+    """A secret shorter than its hash is rejected (RFC 7518 §3.2)."""
     assert isinstance(secret_key(b"x" * least, None, [algorithm], "S"), VerifyingKey)
-    with pytest.raises(PolicyRefused, match=f"S has {least - 1} bytes"):
+    with pytest.raises(PolicyRejected, match=f"S has {least - 1} bytes"):
         secret_key(b"x" * (least - 1), None, [algorithm], "S")
 
 
 @pytest.mark.parametrize("header", [{"alg": "HS256", "zip": "DEF"}, {"alg": "dir", "enc": "A128GCM", "zip": "DEF"}])
 def test_3_6_nothing_is_decompressed(header: dict[str, str], mint: Any) -> None:
-    """Compressed content is refused unread."""
-    with pytest.raises(TokenRefused):
+    """Compressed content is rejected unread."""
+    with pytest.raises(TokenInvalid):
         read_compact(mint.raw(header, mint.claims()))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_3_7_utf_8(encoding: str, mint: Any) -> None:
-    """JSON in another encoding is refused."""
-    with pytest.raises(TokenRefused):
+    """JSON in another encoding is rejected."""
+    with pytest.raises(TokenInvalid):
         read_compact(mint.raw('{"alg":"HS256"}'.encode(encoding), mint.claims()))
 
 
@@ -103,16 +105,16 @@ def test_3_8_issuer_and_subject(a_verifier: Any, mint: Any, now: float) -> None:
     verifier = a_verifier(issuer="https://idp")
 
     assert isinstance(verifier.verify(mint(iss="https://idp"), None, now), Verified)
-    assert refusal(verifier.verify(mint(iss="https://other"), None, now)) is Reason.UNKNOWN_ISSUER
-    assert refusal(verifier.verify(mint(iss="https://idp", sub=...), None, now)) is Reason.SUBJECT
+    assert reason_of(verifier.verify(mint(iss="https://other"), None, now)) is Reason.UNKNOWN_ISSUER
+    assert reason_of(verifier.verify(mint(iss="https://idp", sub=...), None, now)) is Reason.SUBJECT
 
 
 def test_3_9_audience(a_verifier: Any, mint: Any, now: float) -> None:
-    """A token for somebody else is refused where we have a name."""
+    """A token for another audience is invalid where the provider has audiences."""
     verifier = a_verifier(audiences=frozenset({"api"}))
 
-    assert refusal(verifier.verify(mint(aud="web"), None, now)) is Reason.AUDIENCE
-    assert refusal(verifier.verify(mint(), None, now)) is Reason.AUDIENCE
+    assert reason_of(verifier.verify(mint(aud="web"), None, now)) is Reason.AUDIENCE
+    assert reason_of(verifier.verify(mint(), None, now)) is Reason.AUDIENCE
 
 
 @pytest.mark.parametrize("kid", ["../../dev/null", "' OR 1=1 --", "k1\0", "https://evil.example/k", "k1\r\nX: y", "💥"])
@@ -120,7 +122,7 @@ def test_3_10_a_kid_is_only_looked_up(kid: str, a_verifier: Any, mint: Any, secr
     """It is no path, query or address: an odd one is simply not there."""
     keys = KeySet([secret_key(secret.encode(), "k1", ["HS256"], "S")])
 
-    assert refusal(a_verifier(keys=keys).verify(mint(headers={"kid": kid}), None, now)) is Reason.UNKNOWN_KEY
+    assert reason_of(a_verifier(keys=keys).verify(mint(headers={"kid": kid}), None, now)) is Reason.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize("field", ["jku", "x5u", "jwk", "x5c"])
@@ -131,7 +133,7 @@ def test_3_10_keys_that_come_along_are_not_trusted(
     value = jwk(private_keys["ES256"], "k1", "ES256") if field == "jwk" else "https://evil.example/keys"
     token = mint(key=private_keys["ES256"], algorithm="ES256", headers={field: value})
 
-    assert refusal(a_verifier(algorithms=frozenset({"HS256"})).verify(token, None, now)) is Reason.HEADER_REFUSED
+    assert reason_of(a_verifier(algorithms=frozenset({"HS256"})).verify(token, None, now)) is Reason.HEADER_REJECTED
 
 
 @pytest.mark.parametrize(
@@ -150,4 +152,4 @@ def test_3_12_kinds_of_tokens_exclude_each_other(a_provider: Any, a_verifier: An
     verifier = a_verifier(a_provider(name="a", issuer="a"), a_provider(name="b", issuer="b", keys=other))
 
     assert isinstance(verifier.verify(mint(iss="a"), None, now), Verified)
-    assert refusal(verifier.verify(mint(iss="b"), None, now)) is Reason.SIGNATURE
+    assert reason_of(verifier.verify(mint(iss="b"), None, now)) is Reason.SIGNATURE

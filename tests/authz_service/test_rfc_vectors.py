@@ -1,14 +1,16 @@
 """The examples printed in RFC 7515, RFC 7519 and RFC 7520, read by this service."""
 
+from __future__ import annotations
+
 from base64 import urlsafe_b64decode
 from typing import Any
 
 import pytest
 
 from authz_service.compact import read_compact
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import Reason, TokenInvalid
 from authz_service.keys import read_key_set
-from authz_service.tokens import Provider, Refused, Verified, Verifier
+from authz_service.tokens import InvalidToken, Provider, Verified, Verifier
 from service_kit.jwk import ALGORITHMS
 
 EXPIRES = 1300819380
@@ -62,25 +64,25 @@ def verifier(jwk: dict[str, Any], algorithm: str) -> Verifier:
     ids=["A.1", "A.2", "A.3"],
 )
 def test_rfc_7515_appendix_a(jwk: dict[str, Any], algorithm: str, token: str) -> None:
-    """Good until the second it expires; a flipped bit in any segment is refused."""
+    """Good until the second it expires; a flipped bit in any segment makes it invalid."""
     verdict = verifier(jwk, algorithm).verify(token, None, EXPIRES - 1)
     assert isinstance(verdict, Verified)
     assert verdict.claims["http://example.com/is_root"] is True
 
     expired = verifier(jwk, algorithm).verify(token, None, EXPIRES)
-    assert isinstance(expired, Refused)
+    assert isinstance(expired, InvalidToken)
     assert expired.reason is Reason.EXPIRED
 
     flipped = token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1]
-    assert isinstance(verifier(jwk, algorithm).verify(flipped, None, EXPIRES - 1), Refused)
+    assert isinstance(verifier(jwk, algorithm).verify(flipped, None, EXPIRES - 1), InvalidToken)
 
 
 def test_rfc_7519_section_6_1() -> None:
-    """The unsecured token is refused while it is read, whatever key there is."""
-    with pytest.raises(TokenRefused):
+    """The unsecured token is invalid as soon as it is read, whatever key there is."""
+    with pytest.raises(TokenInvalid):
         read_compact(JWT_6_1_UNSECURED)
     for tail in ("", "AA"):
-        assert isinstance(verifier(A1_KEY, "HS256").verify(JWT_6_1_UNSECURED + tail, None, EXPIRES - 1), Refused)
+        assert isinstance(verifier(A1_KEY, "HS256").verify(JWT_6_1_UNSECURED + tail, None, EXPIRES - 1), InvalidToken)
 
 
 # RFC 7520 signs a sentence, which no claims reader takes: its vectors are for the keys.
@@ -168,5 +170,5 @@ def test_rfc_7520_payload_is_no_claims_set() -> None:
     algorithm, _, header, signature = RFC_7520[3]
 
     verdict = verifier(SECRET_KEY, algorithm).verify(f"{header}.{PAYLOAD}.{signature}", None, EXPIRES)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, InvalidToken)
     assert verdict.reason is Reason.MALFORMED

@@ -1,5 +1,7 @@
 """Envoy's side of it: a real gRPC server in this process, asked over a real channel."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -14,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from authz_service import server as server_module
-from authz_service.decision import Allow, Answer, Deny
+from authz_service.decision import Allow, Deny, ErrorCode
 from authz_service.enforcement import Enforcement
 from authz_service.errors import Reason
 from authz_service.jwks import JwksTimes
@@ -36,7 +38,7 @@ class Rig:
     def __init__(self, secret: str, clock: Any) -> None:
         self.metrics = Metrics()
         self.enforcement = Enforcement({"JWT_SECRET": secret}, self.metrics, times=JwksTimes(wait_seconds=2))
-        self.server = AuthorizationServer(self.enforcement, self.metrics.decisions, clock=clock)
+        self.server = AuthorizationServer(self.enforcement, self.metrics, clock=clock)
         self.serving = GrpcServer("127.0.0.1:0", [self.server.handler()], [SERVICE])
         self.channel: Any = None
 
@@ -55,8 +57,13 @@ class Rig:
         return await call(request, timeout=5)
 
     async def health(self, service: str = "") -> int:
-        answer = await health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(service=service))
-        return int(answer.status)
+        response = await health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(service=service))
+        return int(response.status)
+
+    def decisions(self, outcome: str, reason: Reason) -> float | None:
+        """How many were counted."""
+        labels = {"outcome": outcome, "reason": reason.value}
+        return self.metrics.registry.get_sample_value("mgw_authz_decisions_total", labels)
 
 
 @pytest.fixture
@@ -78,8 +85,8 @@ async def rig(idle: Rig, a_policy: Any) -> Rig:
     return idle
 
 
-def refused(response: Any, status: int, code: str) -> dict[str, str]:
-    """Assert the whole shape of a refusal; answer its headers."""
+def denied(response: Any, status: int, code: str) -> dict[str, str]:
+    """Assert the whole shape of a denial; return its headers."""
     assert response.WhichOneof("http_response") == "denied_response"
     assert response.status.code != 0
     assert response.denied_response.status.code == status
@@ -133,13 +140,13 @@ async def test_an_anonymous_caller(headers: dict[str, str], rig: Rig) -> None:
     assert MessageToDict(response.dynamic_metadata) == {"tier": "anonymous"}
 
 
-async def test_refusals(rig: Rig, mint: Any) -> None:
+async def test_denials(rig: Rig, mint: Any) -> None:
     """Each in the shape that clients were promised, whatever the reason inside."""
-    missing = refused(await rig.check(auth="required"), 401, "UNAUTHORIZED")
-    bad = refused(await rig.check({"authorization": "Bearer x"}, auth="required"), 401, "AUTH_FAILED")
+    missing = denied(await rig.check(auth="required"), 401, "UNAUTHORIZED")
+    bad = denied(await rig.check({"authorization": "Bearer x"}, auth="required"), 401, "AUTH_FAILED")
     good = {"authorization": f"Bearer {mint()}"}
-    forbidden = refused(await rig.check(good, auth="required", tiers="pro"), 403, "FORBIDDEN")
-    unknown = refused(await rig.check(good, auth="sometimes"), 503, "SERVICE_UNAVAILABLE")
+    forbidden = denied(await rig.check(good, auth="required", tiers="pro"), 403, "FORBIDDEN")
+    unknown = denied(await rig.check(good, auth="sometimes"), 503, "SERVICE_UNAVAILABLE")
 
     assert missing["www-authenticate"] == "Bearer"
     assert bad["www-authenticate"] == 'Bearer error="invalid_token"'
@@ -150,9 +157,11 @@ async def test_refusals(rig: Rig, mint: Any) -> None:
 async def test_a_bad_token_is_never_told_why(rig: Rig, mint: Any, now: float) -> None:
     """Expired, forged and malformed look the same, byte for byte."""
     tokens = [mint(exp=now), mint(key="x" * 32), "x", mint(sub=...), mint(headers={"crit": ["x"]})]
-    answers = {(await rig.check({"authorization": f"Bearer {t}"}, auth="required")).SerializeToString() for t in tokens}
+    responses = {
+        (await rig.check({"authorization": f"Bearer {t}"}, auth="required")).SerializeToString() for t in tokens
+    }
 
-    assert len(answers) == 1
+    assert len(responses) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,17 +171,17 @@ async def test_a_bad_token_is_never_told_why(rig: Rig, mint: Any, now: float) ->
 async def test_the_default_is_deny(extensions: dict[str, str], rig: Rig, mint: Any) -> None:
     """A route whose policy is absent or unreadable lets nobody through, with a good token neither."""
     for headers in ({}, {"authorization": f"Bearer {mint()}"}):
-        refused(await rig.check(headers, **extensions), 503, "SERVICE_UNAVAILABLE")
+        denied(await rig.check(headers, **extensions), 503, "SERVICE_UNAVAILABLE")
 
 
-async def test_an_empty_request_is_refused(rig: Rig) -> None:
+async def test_an_empty_request_is_denied(rig: Rig) -> None:
     """Nothing in it says that it may pass."""
-    refused(await rig.send(CheckRequest()), 503, "SERVICE_UNAVAILABLE")
+    denied(await rig.send(CheckRequest()), 503, "SERVICE_UNAVAILABLE")
 
 
 async def test_before_a_policy_is_known(idle: Rig, mint: Any) -> None:
-    """The port is open, every answer is a refusal, and health says so."""
-    headers = refused(
+    """The port is open, every request is denied, and health says so."""
+    headers = denied(
         await idle.check({"authorization": f"Bearer {mint()}"}, auth="optional"), 503, "SERVICE_UNAVAILABLE"
     )
 
@@ -182,7 +191,7 @@ async def test_before_a_policy_is_known(idle: Rig, mint: Any) -> None:
     assert await idle.health() == await idle.health(SERVICE) == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_an_exception_is_a_refusal(rig: Rig, monkeypatch: pytest.MonkeyPatch, mint: Any) -> None:
+async def test_an_exception_is_a_denial(rig: Rig, monkeypatch: pytest.MonkeyPatch, mint: Any) -> None:
     """Whatever breaks inside, nobody gets in by it."""
 
     def broken(*_: object) -> None:
@@ -192,25 +201,25 @@ async def test_an_exception_is_a_refusal(rig: Rig, monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patch:
             patch.setattr(server_module, name, broken)
             response = await rig.check({"authorization": f"Bearer {mint()}"}, auth="optional", route=name)
-            refused(response, 503, "SERVICE_UNAVAILABLE")
-    assert rig.metrics.decisions.counts["deny", Reason.INTERNAL] == 2
+            denied(response, 503, "SERVICE_UNAVAILABLE")
+    assert rig.decisions("deny", Reason.INTERNAL) == 2
 
 
-async def test_an_answer_that_cannot_be_built_is_a_refusal(
+async def test_a_response_that_cannot_be_built_is_a_denial(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, mint: Any
 ) -> None:
     """An allow that breaks half way is no allow."""
     monkeypatch.setattr(server_module, "_allow", lambda verified: 1 / 0)
 
     response = await rig.check({"authorization": f"Bearer {mint()}"}, auth="required")
-    refused(response, 503, "SERVICE_UNAVAILABLE")
+    denied(response, 503, "SERVICE_UNAVAILABLE")
 
 
 @pytest.mark.parametrize(
-    "decision", [None, object(), 0, True, "allow", KeyWanted, Allow, Deny(Answer.FORBIDDEN, Reason.CLAIMS)]
+    "decision", [None, object(), 0, True, "allow", KeyWanted, Allow, Deny(ErrorCode.FORBIDDEN, Reason.CLAIMS)]
 )
-def test_what_is_not_an_allow_is_rendered_as_a_refusal(decision: object) -> None:
-    """There is no value that makes the builder answer an empty message."""
+def test_what_is_not_an_allow_is_rendered_as_a_denial(decision: object) -> None:
+    """There is no value that is rendered as an empty message."""
     response = CheckResponse.FromString(render(decision))
 
     assert response.WhichOneof("http_response") == "denied_response"
@@ -234,14 +243,14 @@ async def test_raw_headers_are_read_too(rig: Rig, mint: Any) -> None:
     assert (await rig.send(request)).HasField("ok_response")
 
     headers.add(key="authorization", value=f"Bearer {mint()}")
-    refused(await rig.send(request), 401, "AUTH_FAILED")
+    denied(await rig.send(request), 401, "AUTH_FAILED")
 
 
 async def test_api_keys_come_in_their_header(rig: Rig, a_policy: Any) -> None:
     """As the policy names it; while there are no keys, the header means nothing."""
     digest = hashlib.sha256(b"key-1").hexdigest()
     rig.enforcement.enforce(read_policy(a_policy(api_key_header="x-api-key")))
-    refused(await rig.check({"x-api-key": "key-1"}, auth="required"), 401, "UNAUTHORIZED")
+    denied(await rig.check({"x-api-key": "key-1"}, auth="required"), 401, "UNAUTHORIZED")
 
     keys = [{"sha256": digest, "subject": "svc", "tier": "enterprise"}]
     rig.enforcement.enforce(read_policy(a_policy(api_keys=keys, api_key_header="X-API-Key")))
@@ -250,12 +259,12 @@ async def test_api_keys_come_in_their_header(rig: Rig, a_policy: Any) -> None:
 
 
 async def test_a_new_policy_applies_to_the_next_request(rig: Rig, a_policy: Any, mint: Any) -> None:
-    """A revocation needs no wait, cached answer or not."""
+    """A revocation needs no wait, cached token or not."""
     headers = {"authorization": f"Bearer {mint(jti='t1')}"}
     assert (await rig.check(headers, auth="required")).HasField("ok_response")
 
     rig.enforcement.enforce(read_policy(a_policy(revocations={"jti": ["t1"]})))
-    refused(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
+    denied(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
 
 
 async def test_a_cached_caller_expires(rig: Rig, mint: Any, clock: Any, now: float) -> None:
@@ -264,10 +273,10 @@ async def test_a_cached_caller_expires(rig: Rig, mint: Any, clock: Any, now: flo
     clock.now = now + 59.9
     assert (await rig.check(headers, auth="required")).HasField("ok_response")
     clock.now = now + 60
-    refused(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
+    denied(await rig.check(headers, auth="required"), 401, "AUTH_FAILED")
 
 
-async def test_rotation_refuses_no_valid_token(
+async def test_rotation_denies_no_valid_token(
     idle: Rig, a_policy: Any, key_source: Any, private_keys: Any, jwk: Any, mint: Any, clock: Any
 ) -> None:
     """Under load, from the moment at which the new key is published; and without keys at all it is a 503."""
@@ -293,10 +302,10 @@ async def test_rotation_refuses_no_valid_token(
     assert all(response.HasField("ok_response") for response in [*first, *then])
     # One at the start, at most one for each kid that was unknown.
     assert len(key_source.calls) <= 3
-    refused(await idle.check(token("k3"), auth="required"), 401, "AUTH_FAILED")
+    denied(await idle.check(token("k3"), auth="required"), 401, "AUTH_FAILED")
 
 
-async def test_a_source_that_never_answered_is_a_503(
+async def test_a_source_that_never_responded_is_a_503(
     idle: Rig, a_policy: Any, key_source: Any, private_keys: Any, mint: Any
 ) -> None:
     """On optional routes too: a caller whose identity cannot be told is not made anonymous."""
@@ -306,7 +315,7 @@ async def test_a_source_that_never_answered_is_a_503(
     headers = {"authorization": f"Bearer {mint(key=private_keys['ES256'], algorithm='ES256', headers={'kid': 'k'})}"}
 
     for auth in ("required", "optional"):
-        refused(await idle.check(headers, auth=auth), 503, "SERVICE_UNAVAILABLE")
+        denied(await idle.check(headers, auth=auth), 503, "SERVICE_UNAVAILABLE")
     assert (await idle.check(auth="optional")).HasField("ok_response")
 
 
@@ -316,11 +325,9 @@ async def test_decisions_are_counted_by_reason(rig: Rig, mint: Any) -> None:
     await rig.check(auth="required")
     await rig.check({"authorization": "Bearer x"}, auth="optional")
 
-    def sample(outcome: str, reason: str) -> float | None:
-        labels = {"outcome": outcome, "reason": reason}
-        return rig.metrics.registry.get_sample_value("mgw_authz_decisions_total", labels)
-
-    assert sample("allow", "verified") == sample("deny", "no_token") == sample("allow", "malformed") == 1
+    assert rig.decisions("allow", Reason.VERIFIED) == 1
+    assert rig.decisions("deny", Reason.NO_TOKEN) == 1
+    assert rig.decisions("allow", Reason.MALFORMED) == 1
 
 
 async def test_no_token_is_ever_logged(rig: Rig, mint: Any) -> None:
@@ -336,7 +343,7 @@ async def test_no_token_is_ever_logged(rig: Rig, mint: Any) -> None:
 
 
 async def test_a_request_that_is_no_message_is_an_error(rig: Rig) -> None:
-    """Which Envoy answers with its status_on_error; never with an allow."""
+    """Envoy then uses its status_on_error; never with an allow."""
     call = rig.channel.unary_unary(f"/{SERVICE}/Check")
     with pytest.raises(grpc.aio.AioRpcError):
         await call(b"\xff\xff\xff", timeout=5)
@@ -346,6 +353,6 @@ async def test_reflection_lists_the_service(rig: Rig) -> None:
     """So that grpcurl can be used on it."""
     stub = reflection_pb2_grpc.ServerReflectionStub(rig.channel)
     call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-    answers = [answer async for answer in call]
+    responses = [response async for response in call]
 
-    assert SERVICE in {service.name for service in answers[0].list_services_response.service}
+    assert SERVICE in {service.name for service in responses[0].list_services_response.service}

@@ -1,5 +1,7 @@
 """The environment at the door."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -47,9 +49,9 @@ def test_everything_given() -> None:
 )
 def test_a_start_that_cannot_succeed_says_what_to_do(environ: dict[str, str], message: str) -> None:
     """In one line that names the variable."""
-    with pytest.raises(StartFailed, match=message) as refusal:
+    with pytest.raises(StartFailed, match=message) as rejected:
         read_settings(environ)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(rejected.value)
 
 
 @pytest.mark.parametrize(("secret", "expected"), [("x" * 32, True), ("é" * 16, True), ("", False), (None, False)])
@@ -58,11 +60,11 @@ def test_check_secret(secret: str | None, expected: bool) -> None:
     assert check_secret({} if secret is None else {"JWT_SECRET": secret}) is expected
 
 
-def test_a_short_secret_is_refused_without_quoting_it() -> None:
+def test_a_short_secret_is_rejected_without_quoting_it() -> None:
     """With its length and a way to make a better one."""
-    with pytest.raises(StartFailed, match=r"JWT_SECRET has 7 bytes.*openssl rand") as refusal:
+    with pytest.raises(StartFailed, match=r"JWT_SECRET has 7 bytes.*openssl rand") as rejected:
         check_secret({"JWT_SECRET": "hunter2"})
-    assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in str(rejected.value)
     assert "openssl rand -base64 48" in str(secret_missing())
 
 

@@ -1,18 +1,20 @@
 """Verification: times, issuers, audiences, subjects, tiers, keys, revocation and the cache."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest
 
 from authz_service.errors import Reason
 from authz_service.keys import KeySet, secret_key
-from authz_service.tokens import KeyWanted, Refused, Revocations, Unavailable, Verified, Verifier
+from authz_service.tokens import InvalidToken, KeyWanted, Revocations, Unavailable, Verified, Verifier
 
 OTHER_SECRET = "another secret of more than thirty-two bytes, too"
 
 
 def reason(verdict: object) -> Reason:
-    assert isinstance(verdict, Refused), verdict
+    assert isinstance(verdict, InvalidToken), verdict
     return verdict.reason
 
 
@@ -62,7 +64,7 @@ def test_a_time_is_a_number(name: str, value: object, a_verifier: Any, mint: Any
 
 
 def test_exp_is_mandatory(a_verifier: Any, mint: Any, now: float) -> None:
-    """A token that never ends is refused."""
+    """A token that never ends is invalid."""
     assert reason(a_verifier().verify(mint(exp=...), None, now)) is Reason.CLAIMS
 
 
@@ -307,7 +309,7 @@ def test_a_cached_token_ends_with_its_exp(a_verifier: Any, mint: Any, now: float
     assert verifier.cached(token + "x", None, now) is None
 
 
-def test_a_refused_token_is_not_cached(a_verifier: Any, mint: Any, now: float) -> None:
+def test_an_invalid_token_is_not_cached(a_verifier: Any, mint: Any, now: float) -> None:
     """A token that is not valid yet is judged anew when it is."""
     verifier, token = a_verifier(), mint(nbf=now + 10)
     verifier.verify(token, None, now)
@@ -326,7 +328,7 @@ class Remote(KeySet):
     ("changes", "kid", "expected"),
     [
         ({}, "unknown", KeyWanted),
-        ({"can_refresh": False}, "unknown", Refused),
+        ({"can_refresh": False}, "unknown", InvalidToken),
         ({"can_refresh": False, "is_stale": True}, "unknown", Unavailable),
         ({"can_refresh": False, "is_stale": True}, "k1", Verified),
         ({}, "k1", Verified),

@@ -1,5 +1,7 @@
 """The ADS client against a control plane of a few lines, over real gRPC."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import json
@@ -227,9 +229,9 @@ def test_the_last_good_one_starts_it(text: str | None, is_used: bool, policies: 
     if text is not None:
         path.write_text(text)
 
-    assert AdsClient("x:1", "n", TYPE_URL, policies, path).load_kept() is is_used
+    assert AdsClient("x:1", "n", TYPE_URL, policies, path).load_last_good() is is_used
     assert policies.taken == ([{"n": 1}] if is_used else [])
-    assert AdsClient("x:1", "n", TYPE_URL, policies, None).load_kept() is False
+    assert AdsClient("x:1", "n", TYPE_URL, policies, None).load_last_good() is False
 
 
 async def test_a_full_disk_costs_no_policy(control_plane: ControlPlane, policies: Policies, tmp_path: Path) -> None:

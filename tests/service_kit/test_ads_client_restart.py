@@ -162,6 +162,6 @@ async def test_last_good(control_plane: ControlPlane, service: Service, tmp_path
     await control_plane.asked()
     later = Service()
 
-    assert AdsClient("", "ratelimit-0", TYPE_URL, later.on_policy, tmp_path / "policy.json").load_kept()
+    assert AdsClient("", "ratelimit-0", TYPE_URL, later.on_policy, tmp_path / "policy.json").load_last_good()
     assert later.policies == [{"replicas": 2}]
-    assert not AdsClient("", "ratelimit-0", TYPE_URL, later.on_policy, tmp_path / "none.json").load_kept()
+    assert not AdsClient("", "ratelimit-0", TYPE_URL, later.on_policy, tmp_path / "none.json").load_last_good()

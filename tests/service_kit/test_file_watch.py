@@ -1,5 +1,7 @@
 """Watching files through their directories."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any

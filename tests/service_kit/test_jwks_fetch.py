@@ -1,5 +1,7 @@
 """Fetching a key set from a real HTTP server, one that may be broken or hostile."""
 
+from __future__ import annotations
+
 import socket
 from threading import Event
 from typing import Any

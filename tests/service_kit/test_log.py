@@ -1,5 +1,7 @@
 """The log's lines."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 
