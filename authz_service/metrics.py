@@ -18,7 +18,7 @@ class JwksMetrics:
         self._ages: dict[str, Callable[[], float]] = {}
         self._fetches = LabelledCounter(
             "mgw_authz_jwks_fetches",
-            "Fetches of a key set, by provider and by result: success or failure.",
+            "Fetches of a key set, by provider and result (success or failure).",
             ("provider", "result"),
             registry,
         )
@@ -74,13 +74,13 @@ class Metrics:
         self.jwks = JwksMetrics(registry)
         self._decisions = LabelledCounter(
             "mgw_authz_decisions",
-            "Requests decided, by outcome (allow or deny) and by reason.",
+            "Requests decided, by outcome (allow or deny) and reason.",
             ("outcome", "reason"),
             registry,
         )
         self._policies = LabelledCounter(
             "mgw_authz_policies",
-            "Policies received, by result: enforced or refused, which means rejected.",
+            "Policies received, by result (enforced, or refused: rejected).",
             ("result",),
             registry,
         )

@@ -144,9 +144,9 @@ class Ratelimit:
     def _on_policy(self, document: Mapping[str, Any]) -> str | None:
         try:
             plan = read_policy(document)
-        except PolicyRejected as refusal:
-            self._metrics.policy_refused.inc()
-            return str(refusal)
+        except PolicyRejected as rejection:
+            self._metrics.policy_rejected.inc()
+            return str(rejection)
         self._server.plan = plan
         self._quotas.adopt(plan)
         self._metrics.policy_accepted.inc()
@@ -183,8 +183,8 @@ def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
 
     try:
         return RlsServer(metrics, load(settings.policy_file), settings.max_identities, settings.redis_url == "none")
-    except PolicyRejected as refusal:
-        raise StartFailed(str(refusal)) from refusal
+    except PolicyRejected as rejection:
+        raise StartFailed(str(rejection)) from rejection
 
 
 if __name__ == "__main__":
