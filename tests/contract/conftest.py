@@ -51,7 +51,7 @@ class StandInEnvoy:
         authz_policy, ratelimit_policy = policies(config)
         enforcement = Enforcement(dict(environment), AuthzMetrics())
         enforcement.enforce(read_authz_policy(authz_policy))
-        self.authz = AuthorizationServer(enforcement, AuthzMetrics().decisions)
+        self.authz = AuthorizationServer(enforcement, AuthzMetrics())
         metrics = RatelimitMetrics()
         plan = read_ratelimit_policy(ratelimit_policy)
         self.ratelimit = RateLimitServer(metrics, Limiter(MemoryCounters(), None, metrics), plan)
