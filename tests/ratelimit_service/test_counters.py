@@ -33,7 +33,8 @@ async def decide(request: pytest.FixtureRequest) -> AsyncIterator[Decide]:
     async with open_counters(request.getfixturevalue("valkey")) as counters:
 
         async def decide_in_redis(at: float, *charges: Charge) -> list[Reading]:
-            return (await counters.decide(charges, START_US + round(at * SECOND_US)))[1]
+            readings: list[Reading] = (await counters.decide(charges, START_US + round(at * SECOND_US)))[1]
+            return readings
 
         yield decide_in_redis
 

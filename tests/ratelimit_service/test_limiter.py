@@ -41,6 +41,9 @@ class NoCounters:
     async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
         raise CountersUnavailable("away")
 
+    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
+        raise CountersUnavailable("away")
+
 
 async def admitted(limiter: Limiter, *descriptors: Descriptor, times: int = 50) -> int:
     decisions = [await limiter.check(descriptors, PLAN) for _ in range(times)]

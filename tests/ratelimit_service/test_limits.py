@@ -64,6 +64,7 @@ def test_success_tells_the_tightest_minute() -> None:
     """Where several counters are charged, the one with the least left is told."""
     verdict = judge(NOW_US, [TIER, ROUTE], [Reading(10, NOW_US, 0, 0, 0), Reading(2, NOW_US, 0, 0, 0)])
 
+    assert verdict
     assert (verdict.allowed, verdict.charge, verdict.kind, verdict.remaining) == (True, ROUTE, MINUTE, 2)
 
 
@@ -75,6 +76,7 @@ def test_refusal_tells_the_longest_wait(burst_us: int, minute_us: int, kind: str
     """If both rules refuse, the later time is told, with the rule that it comes from."""
     verdict = judge(NOW_US, [TIER], [Reading(200, NOW_US, 0, burst_us, minute_us)])
 
+    assert verdict
     assert (verdict.allowed, verdict.kind, verdict.retry_after, verdict.remaining) == (False, kind, retry_after, 0)
 
 
@@ -82,4 +84,5 @@ def test_one_refusal_refuses_all() -> None:
     """One counter over its limit refuses the request, whatever the others say."""
     verdict = judge(NOW_US, [TIER, ROUTE], [Reading(0, 0, 0, 0, 0), Reading(5, NOW_US, 0, 0, SECOND_US)])
 
+    assert verdict
     assert (verdict.allowed, verdict.charge) == (False, ROUTE)

@@ -34,8 +34,12 @@ class Caller:
     def spend_now(self, hits: int = 1) -> Verdict:
         charges = [Charge("c" * 22, Rule("tier", self.limit), hits)]
         if self.replicas:
-            return judge(self.now_us, charges, self.counters.decide_share(charges, self.replicas)[1])
-        return judge(self.now_us, charges, decide(self.counters, charges)[1])
+            readings = self.counters.decide_share(charges, self.replicas)[1]
+        else:
+            readings = decide(self.counters, charges)[1]
+        verdict = judge(self.now_us, charges, readings)
+        assert verdict
+        return verdict
 
 
 def decide(counters: MemoryCounters, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:

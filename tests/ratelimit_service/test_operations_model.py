@@ -14,6 +14,7 @@ from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import Script, decide_arguments, operate_arguments, read_reply
 from ratelimit_service.leases import NO_LEASE
 from ratelimit_service.limits import WINDOW_US, Charge, Limit, Rule
+from tests.support.valkey import run_script
 
 START_US = 1_800_000_000_000_000
 DECIDE, OPERATE = Script("decide.lua"), Script("operate.lua")
@@ -75,11 +76,11 @@ def test_scripts_equal_the_model(client: redis.Redis, limits: list[Limit], histo
             now_us += wait_us
             if verb == "decide":
                 charges = charges_of(what[0], limits[what[1] % len(limits)])
-                answer: Any = client.evalsha(DECIDE.sha, *decide_arguments(charges, now_us))
+                answer: Any = run_script(client, DECIDE.sha, decide_arguments(charges, now_us))
                 assert read_reply(answer, len(charges)) == runner.run(model.lease(charges, NO_LEASE))
             else:
                 caller, name, values = what
-                told = client.evalsha(OPERATE.sha, *operate_arguments(caller * 22, name, verb, values, now_us))
+                told = run_script(client, OPERATE.sha, operate_arguments(caller * 22, name, verb, values, now_us))
                 assert told == runner.run(model.operate(caller * 22, name, verb, *values))
 
 
@@ -87,7 +88,7 @@ def test_an_override_ends_by_itself(client: redis.Redis) -> None:
     """Its key expires with it."""
     client.flushdb()
     values = (0, 5_000_000, 10, 1000, 10, "{}")
-    client.evalsha(OPERATE.sha, *operate_arguments("c" * 22, "tier", "override", values))
+    run_script(client, OPERATE.sha, operate_arguments("c" * 22, "tier", "override", values))
 
     (key,) = client.keys("*")
     assert 4_000 < client.pttl(key) <= 5_000

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 POLICY = {"tiers": {"anonymous": {"rps": 1000, "rpm": 100, "burst": 1000}}}
@@ -84,17 +86,25 @@ def a_request() -> rls_pb2.RateLimitRequest:
 @contextlib.asynccontextmanager
 async def asking(process: Process) -> Any:
     async with grpc.aio.insecure_channel(process.address) as channel:
-        yield channel.unary_unary(
-            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
-            request_serializer=rls_pb2.RateLimitRequest.SerializeToString,
-            response_deserializer=rls_pb2.RateLimitResponse.FromString,
-        )
+        yield asking_on(channel)
+
+
+def asking_on(channel: grpc.aio.Channel) -> Any:
+    return channel.unary_unary(
+        "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+        request_serializer=rls_pb2.RateLimitRequest.SerializeToString,
+        response_deserializer=rls_pb2.RateLimitResponse.FromString,
+    )
 
 
 def health(process: Process, service: str = "") -> int:
     with grpc.insecure_channel(process.address) as channel:
         status: int = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status
         return status
+
+
+def _counts_in_the_store(process: Process) -> bool:
+    return bool(health(process, "store") == SERVING)
 
 
 async def test_exact_over_replicas(start: Callable[..., Process]) -> None:
@@ -145,13 +155,15 @@ async def test_calls_finish_on_sigterm(start: Callable[..., Process], valkey: An
     """Calls that are running when the process is told to stop are answered."""
     process = start(MGW_STORE_TIMEOUT_SECONDS="2")
     process.wait_for("store.up")
-    async with asking(process) as ask:
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        ask = asking_on(channel)
         await ask(a_request(), wait_for_ready=True)
         valkey.signal(signal.SIGSTOP)
         calls = [asyncio.ensure_future(ask(a_request())) for _ in range(5)]
-        await asyncio.sleep(0.2)
+        # The reply to what came after them on the same connection says that they were read.
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         process.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(process.wait_for, "ratelimit.draining")
         valkey.signal(signal.SIGCONT)
         answers = await asyncio.gather(*calls)
 
@@ -211,8 +223,7 @@ async def test_a_yaml_policy_counts_over_replicas(start: Callable[..., Process],
     replicas = [start(MGW_POLICY_FILE=str(policy)) for _ in range(2)]
     for replica in replicas:
         replica.wait_for("ratelimit.ready")
-        while health(replica, "store") != SERVING:
-            await asyncio.sleep(0.01)
+        await until(partial(_counts_in_the_store, replica))
     async with contextlib.AsyncExitStack() as stack:
         asks = [await stack.enter_async_context(asking(replica)) for replica in replicas]
         answers = await asyncio.gather(*(asks[number % 2](request) for number in range(100)))

@@ -17,6 +17,7 @@ from ratelimit_service.quota import NOTHING, TTL_SECONDS, Assignment, Share
 from ratelimit_service.quota_server import SERVICE, QuotaServer, find_budget, read_bucket, render
 from service_kit import http2
 from service_kit.grpc_server import OPTIONS
+from tests.support.waiting import until
 
 FREE = {"rps": 10, "rpm": 200, "burst": 20}
 PRO = {"rps": 50, "rpm": 1000, "burst": 100}
@@ -42,7 +43,7 @@ class FakeEnvoy:
     """One stream, and the assignments that came over it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.call = channel.stream_stream(
+        self.call: Any = channel.stream_stream(
             f"/{SERVICE}/StreamRateLimitQuotas",
             request_serializer=rlqs_pb2.RateLimitQuotaUsageReports.SerializeToString,
             response_deserializer=rlqs_pb2.RateLimitQuotaResponse.FromString,
@@ -81,9 +82,7 @@ class Running:
 
     async def has_read_a_report(self) -> None:
         """Streams are counted with every report that was taken in."""
-        async with asyncio.timeout(5):
-            while b"mgw_ratelimit_quota_streams 1.0" not in self.metrics.text():
-                await asyncio.sleep(0.001)
+        await until(lambda: b"mgw_ratelimit_quota_streams 1.0" in self.metrics.text())
 
     async def close(self) -> None:
         for channel in self._channels:

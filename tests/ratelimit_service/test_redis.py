@@ -21,6 +21,9 @@ from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import SHARE, SPAN_US, LeaseRequest
 from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
 from service_kit.errors import StartFailed
+from tests.support.mgw import ROOT
+from tests.support.valkey import run_script
+from tests.support.waiting import is_waiting, until
 
 START_US = 1_800_000_000_000_000
 ACharge = Callable[..., Charge]
@@ -34,7 +37,7 @@ def client(shared_valkey: Any) -> redis.Redis:
 
 
 def decide(client: redis.Redis, charges: list[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
-    answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments(charges, now_us))
+    answer: Any = run_script(client, Script("decide.lua").sha, decide_arguments(charges, now_us))
     now_us, leased, readings = read_reply(answer, len(charges))
     assert leased == 0
     return now_us, readings
@@ -97,8 +100,8 @@ def test_every_key_expires(client: redis.Redis, a_charge: ACharge) -> None:
     client.flushdb()
     decide(client, [a_charge(), a_charge(rule="route:slow", rps=0.1, burst=20, hits=20)])
 
-    lifetimes = {key.decode()[-4:]: client.pttl(key) for key in client.keys("*")}
-    assert lifetimes.keys() == {"tier", "slow"}
+    found: list[Any] = client.keys("*")
+    assert {key[-4:] for key in found} == {b"tier", b"slow"}
     assert all(60_000 < client.pttl(key) <= 61_001 for key in keys("c" * 22, "tier"))
     assert all(200_000 < client.pttl(key) <= 201_001 for key in keys("c" * 22, "route:slow"))
 
@@ -163,7 +166,7 @@ async def test_cancelled_request(valkey: Any, open_counters: Any, recorder: Any,
     """A request that is cancelled while it waits costs no one else the connection."""
     async with open_counters(valkey) as counters:
         tasks = [asyncio.create_task(counters.decide([a_charge(rpm=1000, burst=1000)])) for _ in range(20)]
-        await asyncio.sleep(0)
+        await until(lambda: all(map(is_waiting, tasks)), every=0)  # before the store can reply
         for task in tasks[::2]:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -176,12 +179,13 @@ import asyncio, sys
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.limits import Charge, Limit, Rule
+from tests.support.waiting import until
 class Deaf:
     def __getattr__(self, name): return lambda *values: None
 async def main(url, calls):
     counters = RedisCounters(connector(url), Deaf(), None, 5.0)
     running = asyncio.create_task(counters.run())
-    while not counters.is_up: await asyncio.sleep(0.001)
+    await until(lambda: counters.is_up)
     charge = Charge("c" * 22, Rule("tier", Limit(1000, 100, 1000)), 1)
     answers = await asyncio.gather(*(counters.decide([charge]) for _ in range(calls)))
     print(sum(readings[0].passes for _, readings in answers))
@@ -193,7 +197,7 @@ async def test_exact_over_processes(valkey: Any) -> None:
     """300 calls at once, from three processes: exactly the limit is admitted."""
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CLIENT, valkey.url, "100", stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", CLIENT, valkey.url, "100", stdout=asyncio.subprocess.PIPE, cwd=ROOT
         )
         for _ in range(3)
     ]
@@ -242,7 +246,7 @@ def passed_with_leases(client: redis.Redis, limit: Limit, history: list[Moment])
             passed.append(now_us)
             continue
         lease_request = LeaseRequest(moment.lease_request)
-        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], now_us, lease_request))
+        answer: Any = run_script(client, Script("decide.lua").sha, decide_arguments([charge], now_us, lease_request))
         _, leased, (reading,) = read_reply(answer, 1)
         assert leased <= lease_request.requests
         assert leased <= min(limit.burst, limit.rpm) // SHARE
@@ -277,7 +281,9 @@ def test_a_lease_is_granted_while_there_is_room(client: redis.Redis) -> None:
     charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
     granted = []
     for _ in range(30):
-        answer: Any = client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, LeaseRequest(128)))
+        answer: Any = run_script(
+            client, Script("decide.lua").sha, decide_arguments([charge], START_US, LeaseRequest(128))
+        )
         granted.append(read_reply(answer, 1)[1])
 
     assert granted[:9] == [20] * 9
@@ -292,7 +298,7 @@ def test_a_reset_leaves_leases_charged(client: redis.Redis) -> None:
     client.flushdb()
     charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
     for _ in range(3):
-        client.evalsha(Script("decide.lua").sha, *decide_arguments([charge], START_US, LeaseRequest(20)))
+        run_script(client, Script("decide.lua").sha, decide_arguments([charge], START_US, LeaseRequest(20)))
 
     assert reset(client, START_US + 1) == 3
     (kept,) = decide(client, [charge._replace(hits=0)], START_US + 1)[1]
@@ -302,4 +308,6 @@ def test_a_reset_leaves_leases_charged(client: redis.Redis) -> None:
 
 
 def reset(client: redis.Redis, now_us: int) -> Any:
-    return client.eval(Script("operate.lua").source, *operate_arguments("a" * 22, "tier", "reset", (), now_us))
+    script = Script("operate.lua")
+    client.script_load(script.source)
+    return run_script(client, script.sha, operate_arguments("a" * 22, "tier", "reset", (), now_us))

@@ -80,7 +80,7 @@ async def test_sentinel_failover(
         "sentinel failover-timeout mymaster 1000\n"
     )
     _, sentinel = start_server(sentinel_port, str(configuration), "--sentinel")
-    await until(lambda: int(sentinel.sentinel_master("mymaster")["num-slaves"]) == 1, 15)
+    await until(lambda: _replicas(sentinel) == 1, 15)
 
     url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel_port}/mymaster"
     async with counting(url, recorder, until) as counters:
@@ -91,6 +91,11 @@ async def test_sentinel_failover(
         await until(lambda: not counters.is_up)
         assert await until(lambda: counters.is_up, 10) < 5
         assert (await counters.decide([a_charge()]))[1][0].used == 3
+
+
+def _replicas(sentinel: redis.Redis) -> int:
+    state: Any = sentinel.sentinel_master("mymaster")
+    return int(state["num-slaves"])
 
 
 @pytest.fixture
@@ -105,8 +110,8 @@ async def cluster(
     ]
     for index, (_, client) in enumerate(nodes):
         first = index * 5461
-        client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, 16383 if index == 2 else first + 5460)
-        client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus_ports[0])
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, 16383 if index == 2 else first + 5460)  # type: ignore[no-untyped-call] # redis has no types there
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus_ports[0])  # type: ignore[no-untyped-call] # redis has no types there
 
     def is_whole() -> bool:
         return all(b"cluster_state:ok" in raw_info(client) for _, client in nodes)
@@ -116,7 +121,7 @@ async def cluster(
 
 
 def raw_info(client: redis.Redis) -> bytes:
-    answer = client.execute_command("CLUSTER", "INFO")
+    answer = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call] # redis has no types there
     return repr(answer).replace("'", "").replace(": ", ":").encode() if isinstance(answer, dict) else bytes(answer)
 
 

