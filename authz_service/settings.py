@@ -1,4 +1,4 @@
-"""How the authz service runs: the environment, read once and checked whole."""
+"""The environment of the authz service, read once and checked as a whole."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Settings(ServiceSettings):
 
     @property
     def last_good_policy(self) -> Path | None:
-        """Where the last good policy is kept, if there is a place."""
+        """The file that keeps the last good policy; None without a `state_dir`."""
         return self.last_good("authz-policy.json")
 
     def shown(self, environ: Mapping[str, str]) -> dict[str, str | None]:
-        """What may be printed: of a secret, only whether there is one."""
+        """The settings as they may be printed: of a secret, only whether it is set."""
         return kit.shown(self) | {SECRET.lower(): "***" if environ.get(SECRET) else None}
 
 
@@ -48,7 +48,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def check_secret(environ: Mapping[str, str]) -> bool:
-    """Whether there is a secret. Raises StartFailed for one that is too short, whatever the policy will say."""
+    """Whether there is a secret. Raises StartFailed for one that is too short, whether or not a policy uses it."""
     secret = environ.get(SECRET, "")
     size = len(secret.encode("utf-8", "surrogateescape"))
     if 0 < size < MIN_SECRET_BYTES:
@@ -57,7 +57,7 @@ def check_secret(environ: Mapping[str, str]) -> bool:
 
 
 def secret_missing() -> StartFailed:
-    """What to say where a policy needs a secret and there is none."""
+    """The error for a policy that needs a secret where there is none."""
     return StartFailed(
         f"{SECRET} is not set: export at least {MIN_SECRET_BYTES} random bytes, {HOW_TO_MAKE_ONE}"
         " (AUTHZ_SECRETLESS=1 where no provider needs it)"

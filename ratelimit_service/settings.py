@@ -1,4 +1,4 @@
-"""How the rate-limit service runs: the environment, read once and checked whole."""
+"""The environment of the rate-limit service, read once and checked as a whole."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Settings(ServiceSettings):
 
     @property
     def last_good_policy(self) -> Path | None:
-        """Where the last good policy is kept, if there is a place."""
+        """The file that keeps the last good policy; None without a `state_dir`."""
         return self.last_good("ratelimit-policy.json")
 
 

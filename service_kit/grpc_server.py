@@ -56,7 +56,6 @@ class GrpcServer:
         self._dependencies = tuple(dependencies)
         self._health = Health()
         self._server: Any = None
-        self._is_draining = False
 
     async def start(self) -> None:
         """Open the port and serve. Nothing is healthy yet. Raises StartFailed where the port cannot be had."""
@@ -89,15 +88,13 @@ class GrpcServer:
         await self._set(name, is_serving)
 
     async def drain(self, grace_seconds: float) -> None:
-        """End: nothing is healthy any more, and running calls have `grace_seconds` to finish."""
-        self._is_draining = True
+        """End: nothing is healthy from now on, and running calls have `grace_seconds` to finish."""
         await self._health.enter_graceful_shutdown()
         if self._server is not None:
             await self._server.stop(grace_seconds)
 
     async def _set(self, service: str, is_serving: bool) -> None:
-        if not self._is_draining:
-            await self._health.set(service, SERVING if is_serving else NOT_SERVING)
+        await self._health.set(service, SERVING if is_serving else NOT_SERVING)
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc] # untyped

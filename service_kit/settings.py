@@ -27,7 +27,7 @@ TRANSPORTS = ("native", "grpcio")
 
 @dataclass(frozen=True)
 class Variable:
-    """Where a field's value comes from, and how its text is read. `read` raises ValueError with what would fit."""
+    """Where a field's value comes from, and how its text is read. `read` raises ValueError, which says what fits."""
 
     name: str
     read: Callable[[str], Any]
@@ -35,7 +35,7 @@ class Variable:
 
 
 def variable(name: str, read: Callable[[str], T], default: T, *, is_secret: bool = False) -> T:
-    """A field of a settings class. A secret is never printed: only whether there is one."""
+    """A field of a settings class. Of a secret only whether it is set is ever printed."""
     value: T = field(default=default, repr=not is_secret, metadata={"variable": Variable(name, read, is_secret)})
     return value
 
@@ -92,14 +92,14 @@ def text(value: str) -> str:
 
 
 def path(value: str) -> Path:
-    """A file or a folder, which need not be there."""
+    """A file or a folder. It need not exist."""
     return Path(value)
 
 
 def host_port(value: str) -> str:
     """`host:port`."""
     host, _, port = value.rpartition(":")
-    if not (host and port.isdigit() and int(port) < 65536):
+    if not (host and port.isdecimal() and len(port) <= 5 and int(port) < 65536):
         raise ValueError("give it as host:port")
     return value
 
@@ -147,13 +147,13 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def transport(value: str) -> Transport:
-    """Which gRPC server."""
+    """The name of a gRPC server."""
     return "grpcio" if one_of(*TRANSPORTS)(value) == "grpcio" else "native"
 
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """What both services are told. Defaults are safe for production."""
+    """The environment that both services share. Defaults are safe for production."""
 
     listen: str = variable("MGW_LISTEN", address, "127.0.0.1:9000")
     """Where it serves gRPC: `host:port`, or `unix:PATH`."""
@@ -173,7 +173,7 @@ class ServiceSettings:
     """`debug`, `info`, `warning` or `error`."""
 
     def last_good(self, name: str) -> Path | None:
-        """Where the last good policy is kept under this name, if there is a place."""
+        """The file of this name in `state_dir`; None without a `state_dir`."""
         return self.state_dir / name if self.state_dir is not None else None
 
     def check_policy_source(self) -> None:

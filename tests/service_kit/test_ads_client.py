@@ -146,7 +146,7 @@ async def test_it_asks_and_acknowledges(
         (response("v2", {}, type_url="type.googleapis.com/other"), "expected one"),
     ],
 )
-async def test_what_cannot_be_used_is_refused(
+async def test_what_cannot_be_used_is_rejected(
     bad: Any, message: str, control_plane: ControlPlane, client: AdsClient, policies: Policies, tmp_path: Path
 ) -> None:
     """With the reason, the nonce, and the version that stays; the kept one stays too; the next good one is taken."""
@@ -232,6 +232,20 @@ def test_the_last_good_one_starts_it(text: str | None, is_used: bool, policies: 
     assert AdsClient("x:1", "n", TYPE_URL, policies, path).load_last_good() is is_used
     assert policies.taken == ([{"n": 1}] if is_used else [])
     assert AdsClient("x:1", "n", TYPE_URL, policies, None).load_last_good() is False
+
+
+async def test_what_it_kept_starts_the_next_process(
+    control_plane: ControlPlane, client: AdsClient, policies: Policies, tmp_path: Path
+) -> None:
+    """Before there is a control plane, the last policy that was acknowledged is in force, and not the rejected one."""
+    await control_plane.next()
+    for sent in (response("v1", {"n": 1}), response("v2", {"bad": True})):
+        await control_plane.to_send.put(sent)
+        await control_plane.next()
+    later = Policies()
+
+    assert AdsClient("", "authz-0", TYPE_URL, later, tmp_path / "state" / "policy.json").load_last_good()
+    assert later.taken == [{"n": 1}]
 
 
 async def test_a_full_disk_costs_no_policy(control_plane: ControlPlane, policies: Policies, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from authz_service.settings import Settings as AuthzSettings
+from ratelimit_service.settings import Settings as RatelimitSettings
 from service_kit import settings as kit
 from service_kit.errors import StartFailed
-from service_kit.settings import mask_password, read, shown, variable
+from service_kit.settings import ServiceSettings, mask_password, read, shown, variable, variables
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,57 @@ def test_what_is_printed_holds_no_secret() -> None:
     assert "hush" not in f"{shown(settings)} {read(Example, {'X_TOKEN': 'hush'})!r}"
     assert (shown(settings)["token"], shown(Example())["token"]) == ("***", None)
     assert mask_password("127.0.0.1:80") == "127.0.0.1:80"
+
+
+SERVICES = (ServiceSettings, AuthzSettings, RatelimitSettings)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_services_share_names(service: type[ServiceSettings]) -> None:
+    """A field has the same variable in both, and no variable is read into two fields."""
+    names = {field: declared.name for field, declared in variables(service).items()}
+
+    assert {field: names[field] for field in variables(ServiceSettings)} == {
+        "listen": "MGW_LISTEN",
+        "metrics_listen": "MGW_METRICS_LISTEN",
+        "controlplane": "MGW_CONTROLPLANE",
+        "node_id": "MGW_NODE_ID",
+        "state_dir": "MGW_STATE_DIR",
+        "policy_file": "MGW_POLICY_FILE",
+        "transport": "MGW_TRANSPORT",
+        "log_level": "LOG_LEVEL",
+    }
+    assert len(set(names.values())) == len(names)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_defaults_are_on_loopback_and_native(service: type[ServiceSettings]) -> None:
+    """Nothing is open to others, and nothing is kept, until somebody says so."""
+    settings = read(service, {})
+
+    assert settings.listen.startswith("127.0.0.1:")
+    assert (settings.transport, settings.metrics_listen, settings.last_good("policy.json")) == ("native", None, None)
+
+
+def test_the_last_good_policy_is_in_the_state_directory() -> None:
+    """Under the name that the service gives it."""
+    settings = read(ServiceSettings, {"MGW_STATE_DIR": "/var/lib/mgw"})
+
+    assert settings.last_good("policy.json") == Path("/var/lib/mgw/policy.json")
+
+
+def test_without_a_source_of_policies_a_service_does_not_start() -> None:
+    """The message names both variables; either is enough."""
+    with pytest.raises(StartFailed, match=r"MGW_CONTROLPLANE .* MGW_POLICY_FILE"):
+        read(ServiceSettings, {}).check_policy_source()
+
+    read(ServiceSettings, {"MGW_CONTROLPLANE": "cp:18000"}).check_policy_source()
+    read(ServiceSettings, {"MGW_POLICY_FILE": "/policy.json"}).check_policy_source()
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:", ":80", "host:http", "host:65536", "host:1" + "0" * 5000])
+def test_what_is_no_address_is_told(address: str) -> None:
+    """A host, a colon and a port up to 65535; IPv6 in brackets."""
+    with pytest.raises(ValueError, match="host:port"):
+        kit.host_port(address)
+    assert kit.host_port("[::1]:65535") == "[::1]:65535"
