@@ -19,12 +19,12 @@ class FetchFailed(Exception):
 async def fetch_key_set(uri: str, timeout_seconds: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BYTES) -> bytes:
     """The body at `uri`. Raises FetchFailed.
 
-    Redirects are not followed: the operator names the place itself, and whoever can redirect could name another.
+    Redirects are not followed: the operator names the source, and a redirect could name another one.
     """
     import httpx2  # late: only a configuration with a jwks_uri pays for it
 
     try:
-        # A connection a fetch: they are minutes apart, and a kept one would be found dead.
+        # One connection for each fetch: fetches are minutes apart, and the source would have closed an idle one.
         async with (
             asyncio.timeout(timeout_seconds),
             httpx2.AsyncClient(timeout=timeout_seconds, follow_redirects=False, trust_env=False) as client,

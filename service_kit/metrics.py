@@ -25,11 +25,11 @@ class LabelledCounter:
 
     def count(self, *values: str, by: int = 1) -> None:
         """Add `by`, which is not negative, under these values of the labels."""
-        counts = self._counts
-        if values not in counts:
+        try:
+            self._counts[values] += by
+        except KeyError:
             self._created[values] = time.time()
-            counts[values] = 0
-        counts[values] += by
+            self._counts[values] = by
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """The samples. A scrape runs in a thread of its own, so it reads a copy."""

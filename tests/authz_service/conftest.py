@@ -16,6 +16,7 @@ from authz_service.keys import KeySet, secret_key
 from authz_service.tokens import KeyWanted, Provider, Revocations, Verifier
 from tests.support.clock import FakeClock
 from tests.support.key_source import key_source
+from tests.support.services import AUTHZ_POLICY
 from tests.support.waiting import until
 
 __all__ = ["key_source"]
@@ -123,18 +124,8 @@ def a_policy() -> Callable[..., dict[str, Any]]:
     """The default policy as the control plane sends it; arguments replace fields of the provider or of the policy."""
 
     def make(provider: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-        platform = {
-            "name": "platform",
-            "algorithms": ["HS256"],
-            "secrets": [{"kid": None, "env": "JWT_SECRET"}],
-            "issuer": None,
-            "audiences": [],
-            "leeway_seconds": 0,
-            "claims": {"subject": "sub", "tier": "tier", "scopes": "scope"},
-            "default_tier": "free",
-            "on_bad_token": "anonymous",
-        }
-        platform = {name: value for name, value in {**platform, **(provider or {})}.items() if value is not ...}
+        given = {**AUTHZ_POLICY["providers"][0], **(provider or {})}
+        platform = {name: value for name, value in given.items() if value is not ...}
         return {"tiers": sorted(TIERS), "providers": [platform], **changes}
 
     return make

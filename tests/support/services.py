@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a secret of the tests with more than thirty-two bytes"
-AUTHZ_POLICY = {
+AUTHZ_POLICY: dict[str, Any] = {
     "tiers": ["anonymous", "free"],
     "providers": [
         {
