@@ -19,11 +19,11 @@ from typing import Any
 import structlog
 import uvloop
 
-from controlplane.breakers.controller import BreakerKeeper
-from controlplane.breakers.override_file import ForceFile
-from controlplane.breakers.registry import BreakerBoard
+from controlplane.breakers.controller import BreakerController
+from controlplane.breakers.override_file import OverrideFile
+from controlplane.breakers.registry import BreakerRegistry
 from controlplane.config import envoy_validate
-from controlplane.errors import ConfigRefused, ControlPlaneError, EnvoyUnavailable
+from controlplane.errors import ConfigRejected, ControlPlaneError, EnvoyUnavailable
 from controlplane.health.checker import HealthChecker
 from controlplane.health.probes import GrpcProbe, ServiceProbe
 from controlplane.jwks_fetcher import KeySetFetcher
@@ -57,7 +57,7 @@ def main() -> int:
     logger.info("controlplane.starting", settings=kit_settings.shown(settings))
     try:
         uvloop.run(_run(settings))
-    except ConfigRefused as error:
+    except ConfigRejected as error:
         for problem in error.problems:
             print(problem.at(str(settings.config)), file=sys.stderr)  # noqa: T201
         return 1
@@ -70,9 +70,11 @@ def main() -> int:
 async def _run(settings: Settings) -> None:
     cache, registry, layers = SnapshotCache(), NodeRegistry(), RuntimeLayers()
     publisher = Publisher(MemoryStore(), cache, settings.topology, os.environ, settings.internal, _judge())
-    board, force_file = BreakerBoard(time.monotonic), ForceFile(settings.state_dir)
-    keeper = BreakerKeeper(board, layers, force_file, publisher.current_config, publisher.use_forces)
-    server = DiscoveryServer(cache, registry, layers, keeper)
+    breaker_registry, override_file = BreakerRegistry(time.monotonic), OverrideFile(settings.state_dir)
+    breakers = BreakerController(
+        breaker_registry, layers, override_file, publisher.current_config, publisher.use_forces
+    )
+    server = DiscoveryServer(cache, registry, layers, breakers)
     await server.start(str(settings.xds_listen))
     probes, service_probe = _dependency_probes(settings), ServiceProbe()
     callers = CallerLimits(settings.ratelimit_addresses)
@@ -80,18 +82,18 @@ async def _run(settings: Settings) -> None:
     try:
         importing = asyncio.create_task(asyncio.to_thread(_import_api))  # while Envoy judges the document
         await publisher.publish(_first_change(settings))
-        keeper.restore()
+        breakers.restore()
         await importing
-        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, keeper, callers))
+        serving = asyncio.create_task(_serve_api(settings, publisher, registry, checker, breakers, callers))
         gc.collect()
         gc.freeze()  # what lives now lives for ever: the collector need not look at it again
         fetching = asyncio.create_task(KeySetFetcher(publisher.current_config, publisher.use_key_sets).run())
-        keeping = asyncio.create_task(keeper.run())
+        breaker_task = asyncio.create_task(breakers.run())
         try:
             await _until_stopped(serving)
         finally:
             fetching.cancel()
-            keeping.cancel()
+            breaker_task.cancel()
     finally:
         await server.stop(STOP_GRACE_SECONDS)
         for probe in probes.values():
@@ -133,7 +135,7 @@ async def _serve_api(
     publisher: Publisher,
     registry: NodeRegistry,
     checker: HealthChecker,
-    keeper: BreakerKeeper,
+    breakers: BreakerController,
     callers: CallerLimits,
 ) -> None:
     import uvicorn
@@ -145,7 +147,7 @@ async def _serve_api(
     for secret, role in ((settings.api_token_editor, Role.EDITOR), (settings.api_token_viewer, Role.VIEWER)):
         if secret:
             tokens[secret] = role
-    app = create_app(publisher, registry, checker, keeper, Operators(tokens), callers)
+    app = create_app(publisher, registry, checker, breakers, Operators(tokens), callers)
     config = uvicorn.Config(
         app,
         host=settings.api_listen.host,

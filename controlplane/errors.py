@@ -1,10 +1,10 @@
 """What can go wrong in the control plane.
 
 ControlPlaneError
-├── ConfigRefused          the operator's document has problems (all of them, with places)
+├── ConfigRejected          the operator's document has problems (all of them, with places)
 ├── RevisionConflict       somebody else wrote in between
 ├── TranslationInconsistent  our fault: the snapshot does not hold together
-├── LimitsRefused          the rate-limit service says that an operation on a caller does not fit
+├── LimitsRejected          the rate-limit service says that an operation on a caller does not fit
 ├── StateUnwritable        the state directory does not take, or does not give back, what has to be kept
 ├── LimitsUnavailable      no rate-limit service, or no store behind it, answers
 └── EnvoyUnavailable       the Envoy binary that judges configurations cannot be run
@@ -39,7 +39,7 @@ class ControlPlaneError(Exception):
     """The root of what this package raises."""
 
 
-class ConfigRefused(ControlPlaneError):
+class ConfigRejected(ControlPlaneError):
     """The document is not one the gateway could run; `problems` lists everything that was found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -68,7 +68,7 @@ class StateUnwritable(ControlPlaneError):
     """What has to be kept cannot be; nothing was changed."""
 
 
-class LimitsRefused(ControlPlaneError):
+class LimitsRejected(ControlPlaneError):
     """What was asked of a caller's counters does not fit; the message says what."""
 
 

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from controlplane.config.model import GatewayConfig
-from controlplane.errors import LimitsRefused, LimitsUnavailable
+from controlplane.errors import LimitsRejected, LimitsUnavailable
 from controlplane.protos import struct
 from controlplane.topology import Address
 
@@ -81,7 +81,7 @@ class CallerLimits:
     async def ask(self, method: str, caller: Caller, **values: Any) -> dict[str, Any]:
         """One of Peek, Reset, Override and Grant; what the service answers.
 
-        Raises LimitsRefused for what does not fit, LimitsUnavailable where no replica or no store answers.
+        Raises LimitsRejected for what does not fit, LimitsUnavailable where no replica or no store answers.
         """
         request = struct({**caller.named, **{key: value for key, value in values.items() if value is not None}})
         reason = "there is no rate-limit service"
@@ -96,7 +96,7 @@ class CallerLimits:
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
                 if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                    raise LimitsRefused(reason) from error
+                    raise LimitsRejected(reason) from error
                 if error.code() != grpc.StatusCode.UNAVAILABLE:
                     break  # it may have been done: asking the next replica could do it twice
             else:

@@ -17,7 +17,7 @@ from controlplane.breakers.registry import Force
 from controlplane.config import envoy_validate, load
 from controlplane.config.document import Document
 from controlplane.config.model import GatewayConfig
-from controlplane.errors import ConfigRefused, Problem, RevisionConflict
+from controlplane.errors import ConfigRejected, Problem, RevisionConflict
 from controlplane.store.base import ConfigStore, Revision
 from controlplane.topology import Address, Topology
 from controlplane.translate import assemble
@@ -75,7 +75,7 @@ class Publisher:
     async def publish(self, change: Change) -> Published:
         """Make a change current.
 
-        Raises ConfigRefused with every problem, RevisionConflict if the change is based on an older revision, and
+        Raises ConfigRejected with every problem, RevisionConflict if the change is based on an older revision, and
         EnvoyUnavailable where Envoy cannot judge. Whatever it raises, the previous configuration stays in force.
         """
         async with self._lock:
@@ -101,14 +101,14 @@ class Publisher:
         """Validate a document by the model, the rules and Envoy itself; nothing changes. Raises as `publish`."""
         try:
             document, config = load.load(text, self._environment, self._internal)
-        except ConfigRefused:
-            metrics.REFUSED.labels(stage="model").inc()
+        except ConfigRejected:
+            metrics.REJECTED.labels(stage="model").inc()
             raise
         if self._envoy is not None:
             try:
                 await let_envoy_judge(config, self._topology, self._envoy)
-            except ConfigRefused:
-                metrics.REFUSED.labels(stage="envoy").inc()
+            except ConfigRejected:
+                metrics.REJECTED.labels(stage="envoy").inc()
                 raise
         return document, config
 
@@ -148,11 +148,11 @@ class Publisher:
 
 
 async def let_envoy_judge(config: GatewayConfig, topology: Topology, binary: Path) -> None:
-    """Raises ConfigRefused with Envoy's own words where it would not run what nodes get, keys included.
+    """Raises ConfigRejected with Envoy's own words where it would not run what nodes get, keys included.
 
     Raises EnvoyUnavailable where Envoy cannot judge.
     """
     bootstrap = assemble.static_bootstrap(config, topology, keys=stand_in_keys(config))
     words = await envoy_validate.judge(binary, bootstrap, stand_in_environment(config))
     if words:
-        raise ConfigRefused([Problem("", f"Envoy rejects it: {words}")])
+        raise ConfigRejected([Problem("", f"Envoy rejects it: {words}")])

@@ -10,7 +10,7 @@ from controlplane import __version__
 from controlplane.api import breakers, config, docs, errors, health, nodes, openapi
 from controlplane.api import callers as caller_limits
 from controlplane.api.auth import Operators
-from controlplane.breakers.controller import BreakerKeeper
+from controlplane.breakers.controller import BreakerController
 from controlplane.health.checker import HealthChecker
 from controlplane.limits_client import CallerLimits
 from controlplane.publish import Publisher
@@ -21,7 +21,7 @@ def create_app(
     publisher: Publisher,
     registry: NodeRegistry,
     checker: HealthChecker,
-    keeper: BreakerKeeper,
+    controller: BreakerController,
     operators: Operators,
     callers: CallerLimits | None = None,
 ) -> FastAPI:
@@ -36,7 +36,7 @@ def create_app(
     app.state.publisher = publisher
     app.state.registry = registry
     app.state.health = checker
-    app.state.keeper = keeper
+    app.state.breakers = controller
     app.state.operators = operators
     app.state.callers = callers
     app.state.started_at = time.monotonic()

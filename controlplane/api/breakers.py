@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
 from controlplane.api.openapi import problems
-from controlplane.breakers.controller import BreakerKeeper
-from controlplane.breakers.registry import BreakerBoard, Force, Forced
+from controlplane.breakers.controller import BreakerController
+from controlplane.breakers.registry import BreakerRegistry, Force, Override
 from controlplane.breakers.state_machine import View
 
 router = APIRouter(prefix="/v1/breakers", tags=["breakers"])
@@ -46,8 +46,8 @@ class Wish(BaseModel):
     responses=problems(401),
 )
 async def breakers(request: Request) -> dict[str, Any]:
-    board = _keeper(request).board
-    return {"breakers": [_breaker(board, service) for service in sorted(board.breakers())]}
+    registry = _controller(request).registry
+    return {"breakers": [_breaker(registry, service) for service in sorted(registry.breakers())]}
 
 
 @router.get(
@@ -58,10 +58,10 @@ async def breakers(request: Request) -> dict[str, Any]:
     responses=problems(401, 404),
 )
 async def breaker(request: Request, service: str) -> dict[str, Any]:
-    board = _keeper(request).board
-    if service not in board.breakers():
+    registry = _controller(request).registry
+    if service not in registry.breakers():
         raise _unknown(service)
-    return _breaker(board, service)
+    return _breaker(registry, service)
 
 
 @router.put(
@@ -77,33 +77,33 @@ async def force(
     by: Editor,
     x_change_reason: Annotated[str, Header(max_length=1024)] = "",
 ) -> dict[str, Any]:
-    keeper = _keeper(request)
+    controller = _controller(request)
     try:
-        keeper.force(service, wish.force, wish.reason or x_change_reason, by)
+        controller.force(service, wish.force, wish.reason or x_change_reason, by)
     except KeyError as error:
         raise _unknown(service) from error
-    return _breaker(keeper.board, service)
+    return _breaker(controller.registry, service)
 
 
-def _keeper(request: Request) -> BreakerKeeper:
-    keeper: BreakerKeeper = request.app.state.keeper
-    return keeper
+def _controller(request: Request) -> BreakerController:
+    controller: BreakerController = request.app.state.breakers
+    return controller
 
 
 def _unknown(service: str) -> ApiError:
     return ApiError(404, f"there is no service named {service!r}")
 
 
-def _breaker(board: BreakerBoard, service: str) -> dict[str, Any]:
-    held = board.breakers()[service]
-    forced = board.forced().get(service)
+def _breaker(registry: BreakerRegistry, service: str) -> dict[str, Any]:
+    held = registry.breakers()[service]
+    forced = registry.forced().get(service)
     return {
         "service": service,
-        "state": board.state(service),
-        "since": _moment(board.seconds_since(held.since)),
+        "state": registry.state(service),
+        "since": _moment(registry.seconds_since(held.since)),
         "why": held.why,
         "force": _forced(forced),
-        "open_seconds_left": round(-board.seconds_since(held.until), 3) if held.state == "open" else None,
+        "open_seconds_left": round(-registry.seconds_since(held.until), 3) if held.state == "open" else None,
         "failures_in_a_row": held.in_a_row,
         "window": {"requests": held.asked, "failures": held.failed},
         "rules": {
@@ -112,11 +112,11 @@ def _breaker(board: BreakerBoard, service: str) -> dict[str, Any]:
             "open_seconds": held.rules.open_seconds,
             "half_open_requests": held.rules.trials,
         },
-        "nodes": [_node(node, view, board.cap(service, node)) for node, view in sorted(held.views.items())],
+        "nodes": [_node(node, view, registry.cap(service, node)) for node, view in sorted(held.views.items())],
     }
 
 
-def _forced(forced: Forced | None) -> dict[str, Any]:
+def _forced(forced: Override | None) -> dict[str, Any]:
     if forced is None:
         return {"force": "auto"}
     at = datetime.fromtimestamp(forced.at, UTC)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
 from controlplane.api.openapi import problems
-from controlplane.errors import LimitsRefused, LimitsUnavailable
+from controlplane.errors import LimitsRejected, LimitsUnavailable
 from controlplane.limits_client import Caller, CallerLimits, find_caller
 from controlplane.publish import Publisher
 
@@ -174,7 +174,7 @@ async def _ask(request: Request, method: str, who: Caller, **values: Any) -> dic
         raise ApiError(503, "this control plane knows no rate-limit service")
     try:
         answer = await service.ask(method, who, **values)
-    except LimitsRefused as error:
+    except LimitsRejected as error:
         raise ApiError(400, str(error)) from error
     except LimitsUnavailable as error:
         raise ApiError(503, str(error), {"Retry-After": "1"}) from error

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from controlplane.errors import ConfigRefused, EnvoyUnavailable, Problem, RevisionConflict, StateUnwritable
+from controlplane.errors import ConfigRejected, EnvoyUnavailable, Problem, RevisionConflict, StateUnwritable
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -58,8 +58,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, ApiError)
         return problem(error.status, error.detail, error.headers)
 
-    async def refused(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ConfigRefused)
+    async def rejected(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ConfigRejected)
         found = [as_json(each) for each in error.problems]
         return problem(422, f"{len(found)} problem(s), nothing was changed", extensions={"problems": found})
 
@@ -85,7 +85,7 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(Exception, crashed)
     app.add_exception_handler(ApiError, api_error)
-    app.add_exception_handler(ConfigRefused, refused)
+    app.add_exception_handler(ConfigRejected, rejected)
     app.add_exception_handler(RevisionConflict, conflict)
     app.add_exception_handler(EnvoyUnavailable, unavailable)
     app.add_exception_handler(StateUnwritable, unavailable)

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from controlplane import __version__
 from controlplane.api.openapi import text
-from controlplane.breakers.controller import BreakerKeeper
+from controlplane.breakers.controller import BreakerController
 from controlplane.health.checker import HealthChecker, Report, health, readiness
 from controlplane.publish import Publisher
 
@@ -28,12 +28,12 @@ async def whole(request: Request) -> Response:
     state = request.app.state
     publisher: Publisher = state.publisher
     checker: HealthChecker = state.health
-    keeper: BreakerKeeper = state.keeper
+    breakers: BreakerController = state.breakers
     if publisher.published is None:
         return JSONResponse({"status": "unhealthy", "version": __version__, "uptime_seconds": 0, "checks": {}}, 503)
     config = publisher.published.config
     uptime_seconds = int(time.monotonic() - state.started_at)
-    status, body = health(config, await checker.report(config), keeper.board.state, __version__, uptime_seconds)
+    status, body = health(config, await checker.report(config), breakers.registry.state, __version__, uptime_seconds)
     return JSONResponse(body, status)
 
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import structlog
 
 from controlplane import metrics
-from controlplane.breakers.override_file import ForceFile
-from controlplane.breakers.registry import EJECTED, MEMBERS, BreakerBoard, Force, Forced
+from controlplane.breakers.override_file import OverrideFile
+from controlplane.breakers.registry import EJECTED, MEMBERS, BreakerRegistry, Force, Override
 from controlplane.breakers.state_machine import Count, State
 from controlplane.config.model import GatewayConfig
 from controlplane.xds.runtime import RENEW_SECONDS, RuntimeLayers
@@ -21,20 +21,20 @@ log = structlog.get_logger()
 TICK_SECONDS = 0.02
 
 
-class BreakerKeeper:
-    """Feeds the board, and tells what follows from it. Takes Envoys' reports from the discovery server."""
+class BreakerController:
+    """Feeds the registry, and tells what follows from it. Takes Envoys' reports from the discovery server."""
 
     def __init__(
         self,
-        board: BreakerBoard,
+        registry: BreakerRegistry,
         layers: RuntimeLayers,
-        file: ForceFile,
+        file: OverrideFile,
         config: Callable[[], GatewayConfig | None],
         use_forces: Callable[[Mapping[str, Force]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`config` returns the configuration in force; `use_forces` makes it hold services open or closed, by name."""
-        self.board = board
+        self.registry = registry
         self._current_config = config
         self._use_forces = use_forces
         self._layers = layers
@@ -42,7 +42,7 @@ class BreakerKeeper:
         self._clock = clock
         self._shown: dict[str, tuple[State, bool]] = {}
         self._config: GatewayConfig | None = None
-        self._seconds = board.report_seconds()
+        self._seconds = registry.report_seconds()
         self._paced = asyncio.Event()
         self._renew_at = clock()
 
@@ -52,21 +52,21 @@ class BreakerKeeper:
         gauges: dict[str, dict[str, float]] = {}
         for service, name, value in _cluster_gauges(families):
             gauges.setdefault(service, {})[name] = value
-        self.board.gauges(node, gauges)
+        self.registry.gauges(node, gauges)
         self._settle()
 
     def on_silence(self, node: str) -> None:
         """Its ejections are not known any more."""
-        self.board.gauges(node, {service: {EJECTED: 0} for service in self.board.breakers()})
+        self.registry.gauges(node, {service: {EJECTED: 0} for service in self.registry.breakers()})
         self._settle()
 
     def on_load(self, node: str, message: Any) -> None:
         counts = {each.cluster_name: _count(each) for each in message.cluster_stats}
-        self.board.report(node, counts, confirmed=self._layers.is_confirmed(node))
+        self.registry.report(node, counts, confirmed=self._layers.is_confirmed(node))
         self._settle()
 
     def on_load_end(self, node: str) -> None:
-        self.board.lose(node)
+        self.registry.lose(node)
         self._settle()
 
     def report_seconds(self) -> float:
@@ -79,12 +79,12 @@ class BreakerKeeper:
 
     def force(self, service: str, force: Force, reason: str, by: str) -> None:
         """Hold a breaker, or let it go. Raises KeyError for a service that there is not, and StateUnwritable."""
-        if service not in self.board.breakers():
+        if service not in self.registry.breakers():
             raise KeyError(service)
-        forced = Forced(force, reason, by, time.time())
-        wanted = {name: held for name, held in self.board.forced().items() if name != service}
+        forced = Override(force, reason, by, time.time())
+        wanted = {name: held for name, held in self.registry.forced().items() if name != service}
         self._file.save(wanted | ({service: forced} if force != "auto" else {}))
-        self.board.force(service, forced)
+        self.registry.force(service, forced)
         log.info("breaker.forced", service=service, force=force, reason=reason, by=by)
         self._tell()
 
@@ -92,12 +92,12 @@ class BreakerKeeper:
         """Hold what was held before the process started. Raises StateUnwritable."""
         self._look()
         for service, forced in self._file.load().items():
-            if service in self.board.breakers():
-                self.board.force(service, forced)
+            if service in self.registry.breakers():
+                self.registry.force(service, forced)
         self._tell()
 
     def _tell(self) -> None:
-        self._use_forces({service: forced.force for service, forced in self.board.forced().items()})
+        self._use_forces({service: forced.force for service, forced in self.registry.forced().items()})
         self._settle()
 
     # -- what follows
@@ -113,7 +113,7 @@ class BreakerKeeper:
 
     def _turn(self) -> None:
         self._look()
-        self.board.tick()
+        self.registry.tick()
         self._settle()
         if self._clock() >= self._renew_at:
             self._renew_at = self._clock() + RENEW_SECONDS
@@ -124,21 +124,21 @@ class BreakerKeeper:
         config = self._current_config()
         if config is not None and config is not self._config:
             self._config = config
-            self.board.use(config.services)
+            self.registry.use(config.services)
 
     def _settle(self) -> None:
         """Tell what changed: to the log, to whoever scrapes, to Envoys."""
-        for change in self.board.changes():
+        for change in self.registry.changes():
             note = log.info if change.after == "closed" else log.warning
             note(f"breaker.{change.after}", service=change.service, before=change.before, why=change.why)
             metrics.BREAKER_CHANGES.labels(service=change.service, to=change.after).inc()
-        for service in self.board.breakers():
-            shown = self.board.state(service), service in self.board.forced()
+        for service in self.registry.breakers():
+            shown = self.registry.state(service), service in self.registry.forced()
             if self._shown.get(service) != shown:
                 self._shown[service] = shown
                 _show(service, *shown)
-        self._layers.set(self.board.layers())
-        seconds = self.board.report_seconds()
+        self._layers.set(self.registry.layers())
+        seconds = self.registry.report_seconds()
         if seconds != self._seconds:
             self._seconds = seconds
             paced, self._paced = self._paced, asyncio.Event()

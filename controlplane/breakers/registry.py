@@ -39,7 +39,7 @@ KEYS = ("circuit_breakers.{}.default.max_requests", "circuit_breakers.{}.default
 
 
 @dataclass(frozen=True)
-class Forced:
+class Override:
     """What an operator wants of a breaker, and why."""
 
     force: Force
@@ -63,13 +63,13 @@ class Change:
     why: str
 
 
-class BreakerBoard:
+class BreakerRegistry:
     """All breakers. Whoever feeds it asks it afterwards what follows."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
-        self._forced: dict[str, Forced] = {}
+        self._forced: dict[str, Override] = {}
         self._shown: dict[str, State] = {}
 
     # -- what happens
@@ -109,7 +109,7 @@ class BreakerBoard:
         for service in self._breakers:
             self._step(service, Tick())
 
-    def force(self, service: str, forced: Forced) -> None:
+    def force(self, service: str, forced: Override) -> None:
         """What an operator wants from now on. Raises KeyError for a service that there is not."""
         held = self._breakers[service]
         self._forced.pop(service, None)
@@ -130,14 +130,14 @@ class BreakerBoard:
         return held.state if held else "closed"
 
     def seconds_since(self, at: float) -> float:
-        """How long ago that was, on the board's clock; negative for what is to come."""
+        """How long ago that was, on the registry's clock; negative for what is to come."""
         return self._clock() - at
 
     def breakers(self) -> Mapping[str, Breaker]:
         """The breakers by service."""
         return self._breakers
 
-    def forced(self) -> Mapping[str, Forced]:
+    def forced(self) -> Mapping[str, Override]:
         """What operators force, by service; nothing is `auto` here."""
         return self._forced
 

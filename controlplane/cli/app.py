@@ -38,11 +38,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         status = typer.main.get_command(_application(names))(args=words, prog_name="mgw", standalone_mode=False)
     except Failure as failure:
-        return _refuse(str(failure), failure.status)
+        return _fail(str(failure), failure.status)
     except typer.Abort:
-        return _refuse("stopped", 130)
+        return _fail("stopped", 130)
     except typer.TyperException as error:
-        return _refuse(_message(error), USAGE)
+        return _fail(_message(error), USAGE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
         return FAILED
@@ -75,6 +75,6 @@ def _message(error: typer.TyperException) -> str:
     return str(describe()) if describe else str(error)
 
 
-def _refuse(message: str, status: int) -> int:
+def _fail(message: str, status: int) -> int:
     print(f"mgw: {message}", file=sys.stderr)  # noqa: T201 (this is where the command talks)
     return status

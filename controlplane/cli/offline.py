@@ -31,14 +31,14 @@ def topology() -> Topology:
 
 
 def load(text: str) -> GatewayConfig:
-    """The document by the model and the rules. Raises ConfigRefused."""
+    """The document by the model and the rules. Raises ConfigRejected."""
     from controlplane.config import load
 
     return load.load(text, os.environ)[1]
 
 
 def check(text: str) -> None:
-    """The document by the model, the rules and Envoy. Raises ConfigRefused, and EnvoyUnavailable if none judges."""
+    """The document by the model, the rules and Envoy. Raises ConfigRejected, and EnvoyUnavailable if none judges."""
     from controlplane.config import envoy_validate
     from controlplane.publish import let_envoy_judge
 

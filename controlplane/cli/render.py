@@ -26,15 +26,15 @@ def command(
 ) -> None:
     """Print, as JSON, what a configuration document becomes."""
     from controlplane import protos
-    from controlplane.errors import ConfigRefused
+    from controlplane.errors import ConfigRejected
     from controlplane.translate import assemble, policies
 
     try:
         config = load(read_text(file))
-    except ConfigRefused as refused:
-        for problem in refused.problems:
+    except ConfigRejected as rejected:
+        for problem in rejected.problems:
             typer.echo(problem.at(str(file)), err=True)
-        raise typer.Exit(FAILED) from refused
+        raise typer.Exit(FAILED) from rejected
     around = topology()
     if to is Target.ENVOY:
         rendered = protos.message_to_dict(assemble.static_bootstrap(config, around))

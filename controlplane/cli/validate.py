@@ -17,18 +17,18 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print problems as JSON.")] = False,
 ) -> None:
     """Check a configuration document: every problem as FILE:LINE:COL: path: message."""
-    from controlplane.errors import ConfigRefused, EnvoyUnavailable
+    from controlplane.errors import ConfigRejected, EnvoyUnavailable
 
     try:
         check(read_text(file))
-    except ConfigRefused as refused:
+    except ConfigRejected as rejected:
         if as_json:
-            problems = [problem.__dict__ for problem in refused.problems]
+            problems = [problem.__dict__ for problem in rejected.problems]
             typer.echo(json.dumps({"valid": False, "problems": problems}, indent=2))
         else:
-            for problem in refused.problems:
+            for problem in rejected.problems:
                 typer.echo(problem.at(str(file)))
-        raise typer.Exit(FAILED) from refused
+        raise typer.Exit(FAILED) from rejected
     except EnvoyUnavailable as error:
         raise Failure(f"the model accepts {file}, but Envoy could not judge it: {error}", UNAVAILABLE) from error
     typer.echo(json.dumps({"valid": True, "problems": []}) if as_json else f"{file} is valid", err=not as_json)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from controlplane.errors import ConfigRefused, Problem
+from controlplane.errors import ConfigRejected, Problem
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
@@ -60,22 +60,22 @@ def dotted(path: Path) -> str:
 def read(text: str) -> Document:
     """Parse a document.
 
-    Raises ConfigRefused for text that is not YAML or JSON, for duplicate keys, for nesting over 32 levels, and for
+    Raises ConfigRejected for text that is not YAML or JSON, for duplicate keys, for nesting over 32 levels, and for
     documents over 8 MiB or 500,000 values (aliases followed).
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ConfigRefused([Problem("", f"the document is larger than {MAX_BYTES} bytes", 1, 1)])
+        raise ConfigRejected([Problem("", f"the document is larger than {MAX_BYTES} bytes", 1, 1)])
     try:
         _check_depth(text)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise ConfigRefused([Problem("", error.problem or "not a YAML document", line, column)]) from error
+        raise ConfigRejected([Problem("", error.problem or "not a YAML document", line, column)]) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigRefused([Problem("", f"not a YAML document: {error}", 1, 1)]) from error
+        raise ConfigRejected([Problem("", f"not a YAML document: {error}", 1, 1)]) from error
     if node is None:
-        raise ConfigRefused([Problem("", "the document is empty", 1, 1)])
+        raise ConfigRejected([Problem("", "the document is empty", 1, 1)])
     return _Walk().document(text, node)
 
 
@@ -87,7 +87,7 @@ def _check_depth(text: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 mark: Any = event.start_mark
-                raise ConfigRefused(
+                raise ConfigRejected(
                     [Problem("", f"nested deeper than {MAX_DEPTH} levels", mark.line + 1, mark.column + 1)]
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -106,16 +106,16 @@ class _Walk:
     def document(self, text: str, node: yaml.Node) -> Document:
         data = self.value(node, (), frozenset())
         if self.problems:
-            raise ConfigRefused(self.problems)
+            raise ConfigRejected(self.problems)
         return Document(text, data, self.marks)
 
     def value(self, node: yaml.Node, path: Path, above: frozenset[int]) -> Any:
         self.visited += 1
         self.marks.setdefault(path, _mark(node))
         if self.visited > MAX_NODES:
-            raise ConfigRefused([Problem(dotted(path), f"more than {MAX_NODES} values", *_mark(node))])
+            raise ConfigRejected([Problem(dotted(path), f"more than {MAX_NODES} values", *_mark(node))])
         if id(node) in above:
-            raise ConfigRefused([Problem(dotted(path), "an alias that contains itself", *_mark(node))])
+            raise ConfigRejected([Problem(dotted(path), "an alias that contains itself", *_mark(node))])
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, above | {id(node)})
         if isinstance(node, yaml.SequenceNode):
@@ -170,8 +170,8 @@ def _mark(node: yaml.Node) -> Mark:
 def resolve(document: Document, environment: Mapping[str, str]) -> Any:
     """The document's values with `${NAME}` and `${NAME:-default}` replaced from the environment.
 
-    Values under a key in UNRESOLVED_KEYS stay as written. Raises ConfigRefused naming every reference that has no value
-    or is private.
+    Values under a key in UNRESOLVED_KEYS stay as written. Raises ConfigRejected naming every reference that has no
+    value or is private.
     """
     problems: list[Problem] = []
 
@@ -187,7 +187,7 @@ def resolve(document: Document, environment: Mapping[str, str]) -> Any:
 
     resolved = walk(document.data, ())
     if problems:
-        raise ConfigRefused(problems)
+        raise ConfigRejected(problems)
     return resolved
 
 

@@ -46,7 +46,7 @@ async def judge(binary: Path, bootstrap: Message, environment: Mapping[str, str]
         path = Path(folder) / "bootstrap.pb"  # binary: as JSON, thousands of routes take seconds to write and read
         path.write_bytes(bootstrap.SerializeToString())
         code, output = await _run(binary, path, environment)
-    return None if code == 0 else _words(output) or f"Envoy refused it with exit status {code}"
+    return None if code == 0 else _words(output) or f"Envoy rejected it with exit status {code}"
 
 
 async def _run(binary: Path, path: Path, environment: Mapping[str, str]) -> tuple[int, str]:

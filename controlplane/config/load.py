@@ -9,14 +9,14 @@ from controlplane.config.document import Document
 from controlplane.config.model import GatewayConfig
 from controlplane.config.repair import shape
 from controlplane.config.rules import check, services_stay_outside
-from controlplane.errors import ConfigRefused
+from controlplane.errors import ConfigRejected
 
 
 def load(text: str, environment: Mapping[str, str], internal: Iterable[str] = ()) -> tuple[Document, GatewayConfig]:
     """Read, resolve and check a document.
 
     `internal` are `host:port` addresses of the gateway's own parts, which no service may point at.
-    Raises ConfigRefused with every problem: of the text, else of the references, else of the fields and the rules.
+    Raises ConfigRejected with every problem: of the text, else of the references, else of the fields and the rules.
     """
     written = document.read(text)
     config, findings = shape(document.resolve(written, environment))
@@ -24,5 +24,5 @@ def load(text: str, environment: Mapping[str, str], internal: Iterable[str] = ()
         findings += [*check(config), *services_stay_outside(config, frozenset(internal))]
     if config is None or findings:
         problems = [written.problem(path, message) for path, message in findings]
-        raise ConfigRefused(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        raise ConfigRejected(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return written, config

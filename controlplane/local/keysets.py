@@ -18,12 +18,12 @@ def key_sets(config: Path, environment: Mapping[str, str]) -> dict[str, str]:
     A document that does not say it well is the control plane's to refuse.
     """
     from controlplane.config import document
-    from controlplane.errors import ConfigRefused
+    from controlplane.errors import ConfigRejected
 
     try:
         providers = document.read(config.read_text()).data["auth"]["providers"]
         found = {str(provider["name"]): list(_keys(provider, environment)) for provider in providers}
-    except (ConfigRefused, OSError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
+    except (ConfigRejected, OSError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
         return {}
     return {name: json.dumps({"keys": keys}) for name, keys in found.items() if keys}
 

@@ -9,10 +9,10 @@ import pytest
 
 from controlplane.api.app import create_app
 from controlplane.api.auth import Operators, Role
-from controlplane.breakers.controller import BreakerKeeper
-from controlplane.breakers.override_file import ForceFile
-from controlplane.breakers.registry import BreakerBoard
-from controlplane.errors import LimitsRefused, LimitsUnavailable
+from controlplane.breakers.controller import BreakerController
+from controlplane.breakers.override_file import OverrideFile
+from controlplane.breakers.registry import BreakerRegistry
+from controlplane.errors import LimitsRejected, LimitsUnavailable
 from controlplane.health.checker import HealthChecker
 from controlplane.limits_client import Caller, find_caller
 from controlplane.publish import Change, Publisher
@@ -84,10 +84,14 @@ async def client(service: Service) -> httpx2.AsyncClient:
 
     given: Any = service
     checker, operators = HealthChecker(well, {}), Operators(TOKENS)
-    keeper = BreakerKeeper(
-        BreakerBoard(lambda: 0.0), RuntimeLayers(), ForceFile(None), publisher.current_config, publisher.use_forces
+    controller = BreakerController(
+        BreakerRegistry(lambda: 0.0),
+        RuntimeLayers(),
+        OverrideFile(None),
+        publisher.current_config,
+        publisher.use_forces,
     )
-    app = create_app(publisher, NodeRegistry(), checker, keeper, operators, given)
+    app = create_app(publisher, NodeRegistry(), checker, controller, operators, given)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
 
     async def declared(response: httpx2.Response) -> None:
@@ -154,7 +158,7 @@ async def test_bad_overrides(client: httpx2.AsyncClient, service: Service, body:
     assert service.asked == []
 
 
-@pytest.mark.parametrize(("failure", "status"), [(LimitsRefused("no"), 400), (LimitsUnavailable("away"), 503)])
+@pytest.mark.parametrize(("failure", "status"), [(LimitsRejected("no"), 400), (LimitsUnavailable("away"), 503)])
 async def test_failures(client: httpx2.AsyncClient, service: Service, failure: Exception, status: int) -> None:
     """What the service refuses is the operator's mistake; a service or a store that is away is not."""
     service.fails = failure

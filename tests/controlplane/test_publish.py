@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from controlplane.errors import ConfigRefused, EnvoyUnavailable, RevisionConflict, TranslationInconsistent
+from controlplane.errors import ConfigRejected, EnvoyUnavailable, RevisionConflict, TranslationInconsistent
 from controlplane.publish import Change, Publisher
 from controlplane.store.base import Revision
 from controlplane.store.memory import MemoryStore
@@ -139,7 +139,7 @@ async def test_a_refused_document_leaves_the_previous_in_force(world: World) -> 
     await world.publish(TEXT)
     before = await world.state()
 
-    with pytest.raises(ConfigRefused) as caught:
+    with pytest.raises(ConfigRejected) as caught:
         await world.publish(BAD, expected=1)
 
     assert [problem.path for problem in caught.value.problems] == ["listener.trusted_hobs", "routes.16.service"]
@@ -148,7 +148,7 @@ async def test_a_refused_document_leaves_the_previous_in_force(world: World) -> 
 
 async def test_our_own_addresses_are_refused(world: World) -> None:
     """A service that leads into the gateway is refused."""
-    with pytest.raises(ConfigRefused, match="own parts"):
+    with pytest.raises(ConfigRejected, match="own parts"):
         await world.publish(TEXT.replace("localhost:8082", "localhost:18001"))
 
 
@@ -156,7 +156,7 @@ async def test_envoys_refusal_is_a_problem(executable: Callable[[str], Path]) ->
     """What Envoy would not run is refused in Envoy's words."""
     world = World(executable(REFUSES))
 
-    with pytest.raises(ConfigRefused) as caught:
+    with pytest.raises(ConfigRejected) as caught:
         await world.publish(TEXT)
 
     assert [problem.message for problem in caught.value.problems] == ["Envoy rejects it: no listener like that"]

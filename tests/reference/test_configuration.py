@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from controlplane.config import document, load
-from controlplane.errors import ConfigRefused
+from controlplane.errors import ConfigRejected
 from controlplane.reference.docstrings import field_texts
 from controlplane.reference.models import models
 from controlplane.reference.schema import schema
@@ -92,7 +92,7 @@ def test_what_the_loader_rejects_of_a_field_the_schema_does_too(old: str, new: s
 
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document.read(text).data, schema())
-    with pytest.raises(ConfigRefused):
+    with pytest.raises(ConfigRejected):
         load.load(text, ENVIRONMENT)
 
 

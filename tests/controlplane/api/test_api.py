@@ -13,9 +13,9 @@ from fastapi.routing import APIRoute
 
 from controlplane.api.app import create_app
 from controlplane.api.auth import Operators, Role
-from controlplane.breakers.controller import BreakerKeeper
-from controlplane.breakers.override_file import ForceFile
-from controlplane.breakers.registry import BreakerBoard
+from controlplane.breakers.controller import BreakerController
+from controlplane.breakers.override_file import OverrideFile
+from controlplane.breakers.registry import BreakerRegistry
 from controlplane.config import document
 from controlplane.config.model import Service
 from controlplane.errors import EnvoyUnavailable
@@ -49,14 +49,14 @@ class Api:
         self.registry = NodeRegistry()
         self.well = True
         self.checker = HealthChecker(self.probe, {"authz": self.probe_dependency}, lambda: 0.0)
-        self.keeper = BreakerKeeper(
-            BreakerBoard(lambda: 0.0),
+        self.controller = BreakerController(
+            BreakerRegistry(lambda: 0.0),
             RuntimeLayers(),
-            ForceFile(None),
+            OverrideFile(None),
             self.publisher.current_config,
             self.publisher.use_forces,
         )
-        self.app: FastAPI = create_app(self.publisher, self.registry, self.checker, self.keeper, Operators(TOKENS))
+        self.app: FastAPI = create_app(self.publisher, self.registry, self.checker, self.controller, Operators(TOKENS))
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://api")
 

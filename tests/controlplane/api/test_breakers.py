@@ -10,9 +10,9 @@ import pytest
 
 from controlplane.api.app import create_app
 from controlplane.api.auth import Operators, Role
-from controlplane.breakers.controller import BreakerKeeper
-from controlplane.breakers.override_file import ForceFile
-from controlplane.breakers.registry import BreakerBoard
+from controlplane.breakers.controller import BreakerController
+from controlplane.breakers.override_file import OverrideFile
+from controlplane.breakers.registry import BreakerRegistry
 from controlplane.breakers.state_machine import Count
 from controlplane.health.checker import HealthChecker
 from controlplane.publish import Change, Publisher
@@ -28,18 +28,20 @@ TOKENS = {"a-viewer": Role.VIEWER, "an-editor": Role.EDITOR}
 
 
 class Api:
-    """The application with a keeper that a test feeds."""
+    """The application with a controller that a test feeds."""
 
     def __init__(self, clock: FakeClock, directory: Any) -> None:
         self.publisher = Publisher(MemoryStore(), SnapshotCache(), TOPOLOGY, {}, frozenset(), None)
         current, use_forces = self.publisher.current_config, self.publisher.use_forces
-        file = ForceFile(directory)
-        self.keeper = BreakerKeeper(BreakerBoard(clock), RuntimeLayers(), file, current, use_forces, clock)
+        file = OverrideFile(directory)
+        self.controller = BreakerController(BreakerRegistry(clock), RuntimeLayers(), file, current, use_forces, clock)
 
         async def well(*_: object) -> bool:
             return True
 
-        self.app = create_app(self.publisher, NodeRegistry(), HealthChecker(well, {}), self.keeper, Operators(TOKENS))
+        self.app = create_app(
+            self.publisher, NodeRegistry(), HealthChecker(well, {}), self.controller, Operators(TOKENS)
+        )
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://api")
 
@@ -58,22 +60,22 @@ class Api:
 async def api(clock: FakeClock, tmp_path: Any) -> AsyncIterator[Api]:
     api = Api(clock, tmp_path)
     await api.publisher.publish(Change(default_text(), "application/yaml", "test", "", None))
-    api.keeper.restore()
+    api.controller.restore()
     async with api.client:
         yield api
 
 
 async def test_all_breakers_are_listed(api: Api, clock: FakeClock) -> None:
     """State, since when, why, counts and every Envoy; `/health` says the same word."""
-    board = api.keeper.board
-    board.report("envoy-0", {}, confirmed=True)
-    board.report("envoy-0", {"sona": Count(issued=5, successes=4, errors=1)}, confirmed=True)
+    registry = api.controller.registry
+    registry.report("envoy-0", {}, confirmed=True)
+    registry.report("envoy-0", {"sona": Count(issued=5, successes=4, errors=1)}, confirmed=True)
     listed = (await api.call("GET", "/v1/breakers", "a-viewer")).json()["breakers"]
-    board.report("envoy-0", {"sona": Count(issued=12, errors=12, in_progress=0)}, confirmed=True)
+    registry.report("envoy-0", {"sona": Count(issued=12, errors=12, in_progress=0)}, confirmed=True)
     opened = (await api.call("GET", "/v1/breakers/sona", "a-viewer")).json()
     words = [await api.circuit()]
     clock.advance(2)
-    board.tick()
+    registry.tick()
     tried = (await api.call("GET", "/v1/breakers/sona", "a-viewer")).json()
     words.append(await api.circuit())
 
@@ -127,7 +129,7 @@ async def test_what_is_refused(api: Api, token: str, service: str, body: dict[st
 
     assert (response.status_code, response.json()["status"]) == (status, status)
     assert response.headers["content-type"] == "application/problem+json"
-    assert api.keeper.board.forced() == {}
+    assert api.controller.registry.forced() == {}
 
 
 async def test_a_disk_that_takes_nothing_is_a_503(api: Api, tmp_path: Any) -> None:
@@ -138,7 +140,7 @@ async def test_a_disk_that_takes_nothing_is_a_503(api: Api, tmp_path: Any) -> No
 
     assert response.status_code == 503
     assert "breakers.json" in response.json()["detail"]
-    assert api.keeper.board.forced() == {}
+    assert api.controller.registry.forced() == {}
 
 
 async def test_an_unknown_breaker(api: Api) -> None:

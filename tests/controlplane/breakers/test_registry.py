@@ -1,4 +1,4 @@
-"""The board of breakers: what callers meet, what each Envoy is told, and what an operator holds."""
+"""The registry of breakers: what callers meet, what each Envoy is told, and what an operator holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.breakers.override_file import NAME, ForceFile
+from controlplane.breakers.override_file import NAME, OverrideFile
 from controlplane.breakers.registry import (
     CALM_SECONDS,
     EJECTED,
@@ -16,9 +16,9 @@ from controlplane.breakers.registry import (
     MEMBERS,
     OPEN_SECONDS,
     TRIAL_SECONDS,
-    BreakerBoard,
+    BreakerRegistry,
     Force,
-    Forced,
+    Override,
 )
 from controlplane.breakers.state_machine import Count
 from controlplane.errors import StateUnwritable
@@ -30,121 +30,123 @@ REQUESTS, PENDING = "circuit_breakers.a.default.max_requests", "circuit_breakers
 
 
 @pytest.fixture
-def board(clock: FakeClock) -> BreakerBoard:
+def registry(clock: FakeClock) -> BreakerRegistry:
     """Services a and b, and two Envoys that report."""
-    board = BreakerBoard(clock)
-    board.use([a_service("a"), a_service("b")])
+    registry = BreakerRegistry(clock)
+    registry.use([a_service("a"), a_service("b")])
     for node in ("envoy-0", "envoy-1"):
-        board.report(node, {}, confirmed=True)
-    return board
+        registry.report(node, {}, confirmed=True)
+    return registry
 
 
-def fail(board: BreakerBoard) -> None:
-    board.report("envoy-0", {"a": FAILING, "mgw-authz": FAILING}, confirmed=True)
+def fail(registry: BreakerRegistry) -> None:
+    registry.report("envoy-0", {"a": FAILING, "mgw-authz": FAILING}, confirmed=True)
 
 
-def hold(force: Force) -> Forced:
-    return Forced(force, "because", "editor", 1_800_000_000.0)
+def hold(force: Force) -> Override:
+    return Override(force, "because", "editor", 1_800_000_000.0)
 
 
-def test_every_envoy_is_told_to_leave_a_sick_service_alone(board: BreakerBoard, clock: FakeClock) -> None:
+def test_every_envoy_is_told_to_leave_a_sick_service_alone(registry: BreakerRegistry, clock: FakeClock) -> None:
     """Open it is capped at zero everywhere, half-open at its share; the other service is not mentioned."""
-    assert board.layers() == {}
-    fail(board)
-    opened = board.layers()
+    assert registry.layers() == {}
+    fail(registry)
+    opened = registry.layers()
     clock.advance(2)
-    board.tick()
+    registry.tick()
 
     assert opened == {node: {REQUESTS: 0, PENDING: 0} for node in ("envoy-0", "envoy-1")}
-    assert sorted(layer[REQUESTS] for layer in board.layers().values()) == [0, 1]
-    assert (board.state("a"), board.state("b")) == ("half_open", "closed")
+    assert sorted(layer[REQUESTS] for layer in registry.layers().values()) == [0, 1]
+    assert (registry.state("a"), registry.state("b")) == ("half_open", "closed")
 
 
 @pytest.mark.parametrize(
     ("members", "ejected", "state"),
     [(1, 0, "closed"), (1, 1, "open"), (3, 2, "closed"), (3, 3, "open"), (0, 0, "closed")],
 )
-def test_a_breaker_is_open_when_no_host_is_left(board: BreakerBoard, members: int, ejected: int, state: str) -> None:
+def test_a_breaker_is_open_when_no_host_is_left(
+    registry: BreakerRegistry, members: int, ejected: int, state: str
+) -> None:
     """A service is open at an Envoy that ejected every host; what is no service of the document is passed over."""
-    board.gauges("envoy-1", {"a": {MEMBERS: members, EJECTED: ejected}, "mgw-authz": {MEMBERS: 1, EJECTED: 1}})
+    registry.gauges("envoy-1", {"a": {MEMBERS: members, EJECTED: ejected}, "mgw-authz": {MEMBERS: 1, EJECTED: 1}})
 
-    assert (board.state("a"), board.state("mgw-authz")) == (state, "closed")
+    assert (registry.state("a"), registry.state("mgw-authz")) == (state, "closed")
 
 
-def test_changes_are_told_once(board: BreakerBoard) -> None:
+def test_changes_are_told_once(registry: BreakerRegistry) -> None:
     """A change has the state before and after, and why."""
-    fail(board)
-    (change,) = board.changes()
+    fail(registry)
+    (change,) = registry.changes()
 
     assert (change.service, change.before, change.after) == ("a", "closed", "open")
     assert "10 failures" in change.why
-    assert board.changes() == []
+    assert registry.changes() == []
 
 
-def test_reports_come_as_often_as_they_matter(board: BreakerBoard, clock: FakeClock) -> None:
+def test_reports_come_as_often_as_they_matter(registry: BreakerRegistry, clock: FakeClock) -> None:
     """Seldom while all is well, fast while a service may be tried, and no longer so fast where nobody tries it."""
-    paces = [board.report_seconds()]
-    fail(board)
-    paces.append(board.report_seconds())
+    paces = [registry.report_seconds()]
+    fail(registry)
+    paces.append(registry.report_seconds())
     clock.advance(2)
-    board.tick()
-    paces.append(board.report_seconds())
+    registry.tick()
+    paces.append(registry.report_seconds())
     clock.advance(HASTE_SECONDS)
-    paces.append(board.report_seconds())
+    paces.append(registry.report_seconds())
 
     assert paces == [CALM_SECONDS, OPEN_SECONDS, TRIAL_SECONDS, OPEN_SECONDS]
 
 
 @pytest.mark.parametrize("force", ["open", "closed"])
-def test_what_is_held_stays(board: BreakerBoard, clock: FakeClock, force: Force) -> None:
+def test_what_is_held_stays(registry: BreakerRegistry, clock: FakeClock, force: Force) -> None:
     """Whatever is seen of it, a held breaker is as the operator said, and Envoys are told nothing by their runtime."""
-    fail(board)
-    board.force("a", hold(force))
+    fail(registry)
+    registry.force("a", hold(force))
     for _ in range(3):
-        fail(board)
-        board.gauges("envoy-0", {"a": {MEMBERS: 1, EJECTED: 1}})
+        fail(registry)
+        registry.gauges("envoy-0", {"a": {MEMBERS: 1, EJECTED: 1}})
         clock.advance(3)
-        board.tick()
+        registry.tick()
 
-    assert (board.state("a"), board.layers()) == (force, {})
-    assert board.cap("a", "envoy-0") == (0 if force == "open" else None)
-    assert board.report_seconds() == CALM_SECONDS
-    board.force("a", hold("auto"))
-    assert (board.state("a"), board.forced()) == ("closed", {})
-    fail(board)
-    assert board.state("a") == "open"
+    assert (registry.state("a"), registry.layers()) == (force, {})
+    assert registry.cap("a", "envoy-0") == (0 if force == "open" else None)
+    assert registry.report_seconds() == CALM_SECONDS
+    registry.force("a", hold("auto"))
+    assert (registry.state("a"), registry.forced()) == ("closed", {})
+    fail(registry)
+    assert registry.state("a") == "open"
 
 
-def test_a_service_that_is_gone_is_forgotten(board: BreakerBoard) -> None:
+def test_a_service_that_is_gone_is_forgotten(registry: BreakerRegistry) -> None:
     """So is what was forced of it; an unknown one cannot be forced."""
-    board.force("a", hold("open"))
-    board.use([a_service("b")])
+    registry.force("a", hold("open"))
+    registry.use([a_service("b")])
 
-    assert (board.forced(), list(board.breakers())) == ({}, ["b"])
+    assert (registry.forced(), list(registry.breakers())) == ({}, ["b"])
     with pytest.raises(KeyError):
-        board.force("a", hold("open"))
+        registry.force("a", hold("open"))
 
 
-def test_changed_rules_begin_closed_and_others_stay(board: BreakerBoard) -> None:
+def test_changed_rules_begin_closed_and_others_stay(registry: BreakerRegistry) -> None:
     """A service whose numbers changed has a new cluster; a change elsewhere closes nothing."""
-    fail(board)
-    board.use([a_service("a"), a_service("b", breaker={"failures": 3})])
-    unchanged = board.state("a")
-    board.use([a_service("a", breaker={"failures": 3}), a_service("b")])
+    fail(registry)
+    registry.use([a_service("a"), a_service("b", breaker={"failures": 3})])
+    unchanged = registry.state("a")
+    registry.use([a_service("a", breaker={"failures": 3}), a_service("b")])
 
-    assert (unchanged, board.state("a")) == ("open", "closed")
-    assert board.breakers()["a"].heard == ("envoy-0", "envoy-1")
+    assert (unchanged, registry.state("a")) == ("open", "closed")
+    assert registry.breakers()["a"].heard == ("envoy-0", "envoy-1")
 
 
 def test_forces_outlive_the_process(tmp_path: Path) -> None:
     """What was saved is loaded; nothing saved is nothing forced; without a directory nothing is kept."""
-    file = ForceFile(tmp_path / "state")
+    file = OverrideFile(tmp_path / "state")
     assert file.load() == {}
     file.save({"a": hold("open")})
 
-    assert ForceFile(tmp_path / "state").load() == {"a": hold("open")}
+    assert OverrideFile(tmp_path / "state").load() == {"a": hold("open")}
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [NAME]
-    nowhere = ForceFile(None)
+    nowhere = OverrideFile(None)
     nowhere.save({"a": hold("open")})
     assert nowhere.load() == {}
 
@@ -155,7 +157,7 @@ def test_a_file_that_makes_no_sense_stops_the_start(tmp_path: Path, text: str) -
     (tmp_path / NAME).write_text(text)
 
     with pytest.raises(StateUnwritable, match=NAME):
-        ForceFile(tmp_path).load()
+        OverrideFile(tmp_path).load()
 
 
 def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
@@ -163,11 +165,11 @@ def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StateUnwritable):
-        ForceFile(tmp_path / "file" / "below").save({"a": hold("open")})
+        OverrideFile(tmp_path / "file" / "below").save({"a": hold("open")})
 
 
 def test_types() -> None:
     """A force that the file should not hold is refused like any other nonsense."""
     values: dict[str, Any] = {"force": "ajar", "reason": "", "by": "", "at": 0}
     with pytest.raises(ValueError, match="ajar"):
-        Forced(**values)
+        Override(**values)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controlplane.config import document
-from controlplane.errors import ConfigRefused, Problem
+from controlplane.errors import ConfigRejected, Problem
 
 TEXT = """\
 # a comment
@@ -22,7 +22,7 @@ routes: {}
 
 
 def refused(text: str) -> tuple[Problem, ...]:
-    with pytest.raises(ConfigRefused) as caught:
+    with pytest.raises(ConfigRejected) as caught:
         document.read(text)
     return caught.value.problems
 
@@ -171,7 +171,7 @@ def test_references_take_their_value_from_the_environment(text: str, environment
 
 def test_missing_references_are_all_named_with_their_places() -> None:
     """A variable without value and default is a problem at each reference."""
-    with pytest.raises(ConfigRefused) as caught:
+    with pytest.raises(ConfigRejected) as caught:
         resolved('a: ["${ONE}"]\nb:\n  c: "${TWO}${THREE}"\n', TWO="")
 
     assert [
@@ -194,7 +194,7 @@ def test_secrets_stay_references() -> None:
 @pytest.mark.parametrize("form", ["${%s}", "${%s:-x}", "http://a/${%s}"])
 def test_private_variables_cannot_be_read(name: str, form: str) -> None:
     """A document that may only be tried must not show what is in the environment: no answer holds such a value."""
-    with pytest.raises(ConfigRefused) as caught:
+    with pytest.raises(ConfigRejected) as caught:
         resolved(f"a: {json.dumps(form % name)}", **{name: "hush"})
 
     assert "is private" in str(caught.value)
@@ -213,7 +213,7 @@ def test_no_text_raises_anything_else(text: str) -> None:
     try:
         read = document.read(text)
         values = document.resolve(read, {})
-    except ConfigRefused as refusal:
+    except ConfigRejected as refusal:
         assert all(problem.line >= 1 and problem.column >= 1 for problem in refusal.problems)
     else:
         json.dumps([read.data, values], allow_nan=False)
@@ -264,6 +264,6 @@ def test_no_yaml_raises_anything_else(tokens: list[str]) -> None:
     """The same for text that is nearly YAML."""
     try:
         read = document.read("".join(tokens))
-    except ConfigRefused:
+    except ConfigRejected:
         return
     json.dumps(read.data, allow_nan=False)

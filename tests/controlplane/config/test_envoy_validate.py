@@ -37,7 +37,7 @@ async def test_a_bad_configuration_is_refused_in_envoys_words(envoy_binary: Path
         ("exit 0", None),
         ("echo '[critical][main] [source/x.cc:1] no'; exit 1", "no"),
         ("echo no >&2; exit 1", "no"),
-        ("exit 1", "Envoy refused it with exit status 1"),
+        ("exit 1", "Envoy rejected it with exit status 1"),
         ("echo one; echo one; echo; echo two; exit 1", "one two"),
         (r"printf 'a\377b\n'; exit 1", "a�b"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from controlplane.config import document, load, repair, rules
 from controlplane.config.model import GatewayConfig
-from controlplane.errors import ConfigRefused, Problem
+from controlplane.errors import ConfigRejected, Problem
 from tests.support.configs import (
     ENVIRONMENT,
     a_config,
@@ -28,7 +28,7 @@ from tests.support.configs import (
 
 
 def problems(text: str, internal: tuple[str, ...] = (), **environment: str) -> tuple[Problem, ...]:
-    with pytest.raises(ConfigRefused) as caught:
+    with pytest.raises(ConfigRejected) as caught:
         load.load(text, environment, internal)
     return caught.value.problems
 
@@ -337,7 +337,7 @@ def test_every_rule_has_a_mistake_here() -> None:
     silent = set(rules.RULES)
     configs: list[GatewayConfig | None] = [a_config(**given_values) for given_values, _, _ in AT_THE_WHOLE.values()]
     for old, new, *_ in MISTAKES.values():
-        with contextlib.suppress(ConfigRefused):
+        with contextlib.suppress(ConfigRejected):
             configs.append(repair.shape(document.resolve(document.read(changed(old, new)[0]), {}))[0])
     for config in filter(None, configs):
         silent -= {rule for rule in silent if list(rule(config))}
@@ -483,6 +483,6 @@ def test_no_document_raises_anything_else(base: Any, mutations: list[tuple[list[
 
     try:
         load.load(json.dumps(values_, ensure_ascii=False), ENVIRONMENT)
-    except ConfigRefused as refusal:
+    except ConfigRejected as refusal:
         assert refusal.problems
         assert all(problem.message and problem.line for problem in refusal.problems)

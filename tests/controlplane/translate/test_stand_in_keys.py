@@ -11,7 +11,7 @@ import pytest
 from controlplane import protos
 from controlplane.config import load
 from controlplane.config.model import GatewayConfig
-from controlplane.errors import ConfigRefused
+from controlplane.errors import ConfigRejected
 from controlplane.publish import let_envoy_judge
 from controlplane.translate import assemble, jwt_authn, listeners
 from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys, held
@@ -98,6 +98,6 @@ async def test_what_envoy_rejects_of_its_verifier_is_found(envoy_binary: Path, m
 
     monkeypatch.setattr(jwt_authn, "_provider", broken)
     for config in (by_envoy(), with_fetched_keys()):
-        with pytest.raises(ConfigRefused, match="Envoy rejects it"):
+        with pytest.raises(ConfigRejected, match="Envoy rejects it"):
             await let_envoy_judge(config, TOPOLOGY, envoy_binary)
         assert assemble.static_bootstrap(config, TOPOLOGY).ByteSize(), "which translates all the same"
