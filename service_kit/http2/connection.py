@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._is_resuming = False
         self._is_write_paused = False
+        self._was_used = False
         self._is_greeted = False
         self._has_ended = False
         """GOAWAY is sent: what still comes is dropped."""
@@ -94,18 +95,21 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read: nothing more is read of it, until it does."""
         self._is_write_paused = True
+        self._output.pause()
         self._pause_reading()
         self._watch_for_stall()
 
     def resume_writing(self) -> None:
         """It reads again."""
         self._is_write_paused = False
+        self._output.resume()
         self._resume_soon()
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, as far as this turn's share goes."""
         if self._has_ended:
             return
+        self._was_used = True
         if self._rest:
             data = self._rest + data
         if self._is_resuming or self._is_write_paused:
@@ -147,18 +151,19 @@ class Connection(asyncio.Protocol):
             kind, flags, payload = data[at + 3], data[at + 4], data[at + HEADER_BYTES : stop]
             try:
                 if kind > HEADERS or stream == 0 or streams.block is not None:
-                    self._rare_frame(kind, flags, stream, payload)
+                    is_costly = self._rare_frame(kind, flags, stream, payload)
                 elif kind == DATA:
-                    streams.on_data(flags, stream, payload)
+                    is_costly = streams.on_data(flags, stream, payload)
                 else:
-                    streams.on_headers(flags, stream, payload)
+                    is_costly = streams.on_headers(flags, stream, payload)
             except StreamFailure as failure:
                 self._streams.end_one(failure)
+                is_costly = True
             at = stop
             handled += 1
-            if handled % FRAMES_BETWEEN_LOOKS == 0:
+            if is_costly or handled % FRAMES_BETWEEN_LOOKS == 0:
                 now = self._loop.time()
-                deadline = deadline or now + self._bounds.turn_seconds
+                deadline = deadline or now + self._bounds.turn_seconds / (1 + len(self._host.reads))
                 if now >= deadline:
                     self._pause_reading()
                     self._resume_soon()
@@ -172,7 +177,7 @@ class Connection(asyncio.Protocol):
     def _resume_soon(self) -> None:
         if not self._is_resuming:
             self._is_resuming = True
-            self._loop.call_soon(self._resume)
+            self._host.reads.later(self._resume)
 
     def _resume(self) -> None:
         self._is_resuming = False
@@ -196,13 +201,14 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> bool:
+        """Returns whether it may have cost more than a few microseconds."""
         block = self._streams.block
         if block is not None and (kind != CONTINUATION or stream != block.stream):
             raise ConnectionFailure(PROTOCOL_ERROR, "something between a header block's parts")
         if kind > CONTINUATION:  # section 4.1: types that are not known are ignored
             self._patience.spend(1)
-            return
+            return False
         frames.check_shape(kind, stream, len(payload))
         if kind == WINDOW_UPDATE:
             self._on_window_update(stream, payload)
@@ -223,6 +229,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFailure(PROTOCOL_ERROR, "a client cannot push")
         elif kind == GOAWAY:
             self._patience.spend(1)
+        return kind in (SETTINGS, CONTINUATION, WINDOW_UPDATE)
 
     def _on_window_update(self, stream: int, payload: bytes) -> None:
         self._patience.spend(1)
@@ -252,7 +259,7 @@ class Connection(asyncio.Protocol):
             if name == INITIAL_WINDOW_SIZE:
                 self._patience.spend(1 + len(self._streams) // 8)
                 self._output.resize_streams(value, list(self._streams))
-        self._patience.spend(1)
+        self._patience.spend(1 + len(payload) // 64)
         self._output.send(frames.frame(SETTINGS, ACK, 0, b""))
 
     # --- ends
@@ -309,6 +316,17 @@ class Connection(asyncio.Protocol):
         self._output.send(frames.goaway(self._streams.last_stream, NO_ERROR))
         self._output.flush()
         return [call.task for call in self._streams if call.task is not None and call.messages is None]
+
+    def take_used(self) -> bool:
+        """Whether it has calls, or has sent anything since this was last asked."""
+        was_used, self._was_used = self._was_used, False
+        return was_used or len(self._streams) > 0
+
+    def let_go(self) -> None:
+        """Others need its place: its client may come again."""
+        log.info("http2.idle_connection_closed")
+        self.retire()
+        self.close()
 
     def close(self) -> None:
         """Close once what was written is sent; at once where the client does not read."""

@@ -46,7 +46,8 @@ def test_equal_blocks_are_read_once() -> None:
 
     assert reader.read(b"\x20" + block).path == "/a/B"
     assert known == {}, "the table's size is of that moment"
-    assert reader.read(block) is reader.read(block)
+    assert reader.known(block) is None
+    assert reader.read(block) is reader.known(block)
     assert list(known) == [block]
 
 
