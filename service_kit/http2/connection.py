@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._is_resuming = False
         self._is_write_paused = False
         self._was_used = False
+        self._idle_since = self._loop.time()
         self._is_greeted = False
         self._has_ended = False
         """GOAWAY is sent: what still comes is dropped."""
@@ -317,10 +318,13 @@ class Connection(asyncio.Protocol):
         self._output.flush()
         return [call.task for call in self._streams if call.task is not None and call.messages is None]
 
-    def take_used(self) -> bool:
-        """Whether it has calls, or has sent anything since this was last asked."""
-        was_used, self._was_used = self._was_used, False
-        return was_used or len(self._streams) > 0
+    def idle_seconds(self) -> float:
+        """How long it has had no calls and sent nothing, as far as that is known from asking now and then."""
+        now = self._loop.time()
+        if self._was_used or len(self._streams):
+            self._was_used = False
+            self._idle_since = now
+        return now - self._idle_since
 
     def let_go(self) -> None:
         """Others need its place: its client may come again."""

@@ -12,13 +12,15 @@ OTHER_FILES = 256
 """Left for the store, the control plane, metrics and what Python opens."""
 FEWEST = 64
 LOOKS = 64
+IDLE_SECONDS = 1.0
+"""Envoy's connections are seldom idle for so long where there is traffic, and it makes a new one when it needs it."""
 
 
 class Connected(Protocol):
     """What is asked of a connection here."""
 
-    def take_used(self) -> bool:
-        """Whether it has calls, or has sent anything since this was last asked."""
+    def idle_seconds(self) -> float:
+        """How long it has had no calls and sent nothing, as far as that is known from asking now and then."""
 
     def let_go(self) -> None:
         """Say goodbye and close."""
@@ -32,6 +34,7 @@ class Connections(Generic[C]):
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.may_idle = IDLE_SECONDS
         self._all: OrderedDict[C, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -51,11 +54,11 @@ class Connections(Generic[C]):
         self._all.pop(connection, None)
 
     def _make_room(self, newest: C) -> None:
-        """Of the oldest ones, the first that was not used since it was last looked at; the new one where all were."""
+        """The first that was idle for long goes, and the new one where none is found. Who works moves behind others."""
         chosen = newest
         for _ in range(LOOKS):
             oldest = next(iter(self._all))
-            if not oldest.take_used():
+            if oldest.idle_seconds() > self.may_idle:
                 chosen = oldest
                 break
             self._all.move_to_end(oldest)
