@@ -80,9 +80,9 @@ class Connection(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._output.open(transport)
-        self._host.connections.add(self)
         transport.write(greeting(self._bounds))
         self._timer = self._loop.call_later(self._bounds.preface_seconds, self._no_preface)
+        self._host.connections.add(self)  # which may be one too many
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for the calls any more."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 ENOUGH_FILES = 65_536
-OTHER_FILES = 256
-"""Left for the store, the control plane, metrics and what Python opens."""
+OTHER_FILES = 1_280
+"""Left for the store, the control plane and metrics, and for connections that are accepted and not counted yet."""
 FEWEST = 64
 LOOKS = 64
 IDLE_SECONDS = 1.0
@@ -74,4 +74,4 @@ def allow_files() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
     files = ENOUGH_FILES if soft == resource.RLIM_INFINITY else min(soft, ENOUGH_FILES)
-    return max(FEWEST, files - OTHER_FILES)
+    return max(FEWEST, files // 2, files - OTHER_FILES)

@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import pytest
 
@@ -168,7 +169,7 @@ async def test_responses_that_nobody_reads_are_not_made(counted: Counted) -> Non
     attacker = await Peer.greeted(counted.port, wide)
     attacker.send(frames.window_update(0, LARGEST_WINDOW - DEFAULT_WINDOW))
     attacker.open(1, REPEAT)
-    attacker.writer.transport.pause_reading()
+    cast(asyncio.Transport, attacker.writer.transport).pause_reading()
     asked = message(b"x" * 100) * 150
     for _ in range(60):
         attacker.send(frame(DATA, 0, 1, asked))
