@@ -12,6 +12,7 @@ from service_kit.http2 import Bounds, Server, frames
 from service_kit.http2.frames import PREFACE, SETTINGS, frame
 from tests.service_kit.http2.conftest import CALL, COLLECT, REPEAT, SERVICE, WAIT, Counted
 from tests.support.http2_peer import Peer, field, message, request_block
+from tests.support.waiting import until
 
 PATHS = (CALL, WAIT, COLLECT, REPEAT, f"/{SERVICE}/No", "/", "")
 STREAMS = st.sampled_from((0, 1, 1, 1, 3, 3, 5, 7, 9, 2, 2**31 - 1))
@@ -33,6 +34,7 @@ LIKELY = st.builds(frame, st.integers(0, 11), FLAGS, STREAMS, PAYLOADS)
 REQUEST = st.tuples(st.sampled_from((1, 3, 5, 7, 9)), st.sampled_from(PATHS), st.sampled_from((4, 5))).map(
     lambda each: frame(frames.HEADERS, each[2], each[0], request_block(each[1]))
 )
+
 SENT = st.lists(st.one_of(LIKELY, REQUEST, st.binary(max_size=20)), max_size=25)
 
 
@@ -49,9 +51,7 @@ async def what_becomes_of(parts: list[bytes]) -> None:
     peer.writer.write_eof()
     await peer.rest()
     peer.close()
-    async with asyncio.timeout(10):
-        while counted.server.connections or counted.waiting:
-            await asyncio.sleep(0)
+    await until(lambda: not (counted.server.connections or counted.waiting), 10, every=0)
     await counted.server.stop(0)
     assert errors == []
 

@@ -31,7 +31,7 @@ from service_kit.http2.frames import (
 from service_kit.process import freeze_heap
 from tests.service_kit.http2.conftest import CALL, COLLECT, REPEAT, Counted, Serve
 from tests.support.http2_peer import Peer, connected, field, message, request_block
-from tests.support.waiting import until
+from tests.support.waiting import next_turn, until
 
 LATE_SECONDS = 0.05
 """No turn may take longer. In fact they take 5 to 25 ms."""
@@ -50,12 +50,12 @@ async def turns_timed() -> AsyncIterator[Callable[[], float]]:
         nonlocal longest
         before = time.thread_time()
         while True:
-            await asyncio.sleep(0)
+            await next_turn()
             now = time.thread_time()
             longest, before = max(longest, now - before), now
 
     watching = asyncio.ensure_future(watch())
-    await asyncio.sleep(0)
+    await next_turn()
     try:
         yield lambda: longest
     finally:
@@ -125,7 +125,7 @@ async def test_nobody_keeps_the_loop(counted: Counted, labour: str) -> None:
         async with turns_timed() as longest:
             for peer in peers:
                 peer.send(sent)
-                await asyncio.sleep(0)
+                await next_turn()
             for stream in range(1, 40, 2):
                 neighbour.open(stream, CALL)
                 neighbour.send(frame(DATA, END_STREAM, stream, message(b"fine")))

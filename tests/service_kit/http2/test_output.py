@@ -10,6 +10,7 @@ from service_kit.http2.call import Call
 from service_kit.http2.flow import widened
 from service_kit.http2.frames import DATA, DEFAULT_WINDOW, FLOW_CONTROL_ERROR, ConnectionFailure
 from service_kit.http2.output import CALLS_A_TURN, Output
+from tests.support.waiting import next_turn, until
 
 
 class Sender:
@@ -72,9 +73,7 @@ async def test_thousands_that_wait_are_sent_over_several_turns() -> None:
     sender.output.widen(1 << 20)
     assert len(sender.finished) == CALLS_A_TURN
 
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert sender.finished == streams
+    await until(lambda: sender.finished == streams, every=0)
 
 
 async def test_settings_open_the_windows_of_all_streams() -> None:
@@ -88,10 +87,8 @@ async def test_settings_open_the_windows_of_all_streams() -> None:
         output.respond(call, b"x")
     assert output_of == []
     output.resize_streams(100, calls)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
 
-    assert output_of == [call.stream for call in calls]
+    await until(lambda: output_of == [call.stream for call in calls], every=0)
 
 
 async def test_a_window_has_an_end() -> None:
@@ -110,9 +107,9 @@ async def test_a_writer_waits_until_the_client_reads() -> None:
     sender.output.write_message(call, b"x")
     waiting = asyncio.ensure_future(sender.output.drain(call))
     sender.output.pause()
-    await asyncio.sleep(0)
+    await next_turn()
     sender.output.widen(100)
-    await asyncio.sleep(0)
+    await next_turn()
     assert not waiting.done()
     sender.output.resume()
     await asyncio.wait_for(waiting, 5)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from service_kit.http2.turns import Turns
-from tests.support.waiting import until
+from tests.support.waiting import next_turn, until
 
 
 async def test_a_loop_turn_has_so_much_and_no_more() -> None:
@@ -17,7 +17,7 @@ async def test_a_loop_turn_has_so_much_and_no_more() -> None:
 
     assert len(turns) == 5
     while len(turns):
-        await asyncio.sleep(0)
+        await next_turn()
         order.append("|")
     assert "".join(order).replace("||", "|").strip("|") == "01|23|4"
 
@@ -27,7 +27,7 @@ async def test_what_takes_long_has_a_turn_of_its_own() -> None:
     turns, order = Turns(0.0, most=100), list[str]()
     for name in "ab":
         turns.later(lambda name=name: order.append(name))  # type: ignore[misc]
-    await asyncio.sleep(0)
+    await next_turn()
     assert order == ["a"]
     await until(lambda: order == ["a", "b"])
 
@@ -51,7 +51,7 @@ async def test_who_gave_up_waiting_is_passed_over() -> None:
     """A task that was cancelled before its turn harms nobody."""
     turns = Turns(1.0, most=100)
     given_up = asyncio.ensure_future(turns.next())
-    await asyncio.sleep(0)
+    await next_turn()
     given_up.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await given_up
