@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from service_kit.http2.connections import Connections
 from service_kit.http2.flow import Allowance
 from service_kit.http2.headers import Request
+from service_kit.http2.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -15,9 +17,12 @@ class Bounds:
     """What one connection may hold and how long it may wait. Sizes in bytes, times in seconds."""
 
     streams: int = 10_000
+    streaming_calls: int = 256
+    """Calls whose client streams, among them: each has a task from its beginning."""
     message_bytes: int = 1 << 20
     streamed_message_bytes: int = 1 << 25
-    """Of a call whose client streams: an Envoy reports all of its quota buckets in one message."""
+    """Of a call whose client streams: an Envoy reports all of its quota buckets in one message. Unfinished ones of all
+    such calls together may be no larger."""
     stream_window: int = (1 << 20) + (1 << 16)
     connection_window: int = 1 << 22
     """All unfinished messages together; it is given back as they are done with."""
@@ -27,7 +32,9 @@ class Bounds:
     stall_seconds: float = 30.0
     """How long a client may leave what it asked for unread, or its window closed."""
     turn_seconds: float = 0.004
-    """A connection's share of one loop turn."""
+    """A connection's share of one loop turn, and that of all connections together that have more to read."""
+    quick_reset_seconds: float = 0.01
+    """A call that is reset sooner was begun to be reset. A later reset is a client's that has waited long enough."""
     allowance: Allowance = field(default_factory=Allowance)
 
 
@@ -40,7 +47,11 @@ class Host(Protocol):
 
     bounds: Bounds
     known_blocks: dict[bytes, Request]
-    connections: set[Any]
+    connections: Connections[Any]
+    reads: Turns
+    """Of connections that have more to read than one turn's share."""
+    messages: Turns
+    """Of calls that have more messages than one."""
 
     @property
     def immediate(self) -> Mapping[str, Immediate]:

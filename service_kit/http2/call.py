@@ -70,6 +70,8 @@ class Call:
     window: ReceiveWindow | None = None
     """Of a call whose client streams. The bound on one message is smaller than the window that every stream has."""
     task: asyncio.Task[None] | None = None
+    began: float = 0.0
+    """When the task was made, by the loop's clock."""
     extra: int = 0
     """The client's window for this stream, beside the size that its settings give every stream."""
     is_over: bool = False

@@ -60,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._is_resuming = False
         self._is_write_paused = False
+        self._was_used = False
+        self._idle_since = self._loop.time()
         self._is_greeted = False
         self._has_ended = False
         """GOAWAY is sent: what still comes is dropped."""
@@ -78,9 +80,9 @@ class Connection(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._output.open(transport)
-        self._host.connections.add(self)
         transport.write(greeting(self._bounds))
         self._timer = self._loop.call_later(self._bounds.preface_seconds, self._no_preface)
+        self._host.connections.add(self)  # which may be one too many
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for the calls any more."""
@@ -94,18 +96,21 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read: nothing more is read of it, until it does."""
         self._is_write_paused = True
+        self._output.pause()
         self._pause_reading()
         self._watch_for_stall()
 
     def resume_writing(self) -> None:
         """It reads again."""
         self._is_write_paused = False
+        self._output.resume()
         self._resume_soon()
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, as far as this turn's share goes."""
         if self._has_ended:
             return
+        self._was_used = True
         if self._rest:
             data = self._rest + data
         if self._is_resuming or self._is_write_paused:
@@ -147,18 +152,19 @@ class Connection(asyncio.Protocol):
             kind, flags, payload = data[at + 3], data[at + 4], data[at + HEADER_BYTES : stop]
             try:
                 if kind > HEADERS or stream == 0 or streams.block is not None:
-                    self._rare_frame(kind, flags, stream, payload)
+                    is_costly = self._rare_frame(kind, flags, stream, payload)
                 elif kind == DATA:
-                    streams.on_data(flags, stream, payload)
+                    is_costly = streams.on_data(flags, stream, payload)
                 else:
-                    streams.on_headers(flags, stream, payload)
+                    is_costly = streams.on_headers(flags, stream, payload)
             except StreamFailure as failure:
                 self._streams.end_one(failure)
+                is_costly = True
             at = stop
             handled += 1
-            if handled % FRAMES_BETWEEN_LOOKS == 0:
+            if is_costly or handled % FRAMES_BETWEEN_LOOKS == 0:
                 now = self._loop.time()
-                deadline = deadline or now + self._bounds.turn_seconds
+                deadline = deadline or now + self._bounds.turn_seconds / (1 + len(self._host.reads))
                 if now >= deadline:
                     self._pause_reading()
                     self._resume_soon()
@@ -172,7 +178,7 @@ class Connection(asyncio.Protocol):
     def _resume_soon(self) -> None:
         if not self._is_resuming:
             self._is_resuming = True
-            self._loop.call_soon(self._resume)
+            self._host.reads.later(self._resume)
 
     def _resume(self) -> None:
         self._is_resuming = False
@@ -196,13 +202,14 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> bool:
+        """Returns whether it may have cost more than a few microseconds."""
         block = self._streams.block
         if block is not None and (kind != CONTINUATION or stream != block.stream):
             raise ConnectionFailure(PROTOCOL_ERROR, "something between a header block's parts")
         if kind > CONTINUATION:  # section 4.1: types that are not known are ignored
             self._patience.spend(1)
-            return
+            return False
         frames.check_shape(kind, stream, len(payload))
         if kind == WINDOW_UPDATE:
             self._on_window_update(stream, payload)
@@ -223,6 +230,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFailure(PROTOCOL_ERROR, "a client cannot push")
         elif kind == GOAWAY:
             self._patience.spend(1)
+        return kind in (SETTINGS, CONTINUATION, WINDOW_UPDATE)
 
     def _on_window_update(self, stream: int, payload: bytes) -> None:
         self._patience.spend(1)
@@ -252,7 +260,7 @@ class Connection(asyncio.Protocol):
             if name == INITIAL_WINDOW_SIZE:
                 self._patience.spend(1 + len(self._streams) // 8)
                 self._output.resize_streams(value, list(self._streams))
-        self._patience.spend(1)
+        self._patience.spend(1 + len(payload) // 64)
         self._output.send(frames.frame(SETTINGS, ACK, 0, b""))
 
     # --- ends
@@ -309,6 +317,20 @@ class Connection(asyncio.Protocol):
         self._output.send(frames.goaway(self._streams.last_stream, NO_ERROR))
         self._output.flush()
         return [call.task for call in self._streams if call.task is not None and call.messages is None]
+
+    def idle_seconds(self) -> float:
+        """How long it has had no calls and sent nothing, as far as that is known from asking now and then."""
+        now = self._loop.time()
+        if self._was_used or len(self._streams):
+            self._was_used = False
+            self._idle_since = now
+        return now - self._idle_since
+
+    def let_go(self) -> None:
+        """Others need its place: its client may come again."""
+        log.info("http2.idle_connection_closed")
+        self.retire()
+        self.close()
 
     def close(self) -> None:
         """Close once what was written is sent; at once where the client does not read."""

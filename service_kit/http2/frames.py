@@ -127,5 +127,7 @@ def check_shape(kind: int, stream: int, size: int) -> None:
         raise ConnectionFailure(PROTOCOL_ERROR, f"a frame of type {kind} without a stream")
     if kind in _LENGTHS and size != _LENGTHS[kind]:
         raise ConnectionFailure(FRAME_SIZE_ERROR, f"a frame of type {kind} with {size} bytes")
+    if kind == GOAWAY and size < 8:
+        raise ConnectionFailure(FRAME_SIZE_ERROR, f"GOAWAY of {size} bytes")
     if kind == PRIORITY and size != 5:
         raise StreamFailure(stream, FRAME_SIZE_ERROR, f"PRIORITY of {size} bytes")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from service_kit.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFailure
 
-MAX_LIST_BYTES = 1 << 16
+MAX_LIST_BYTES = 1 << 14
 """Of the fields of one block, decoded (section 6.5.2: names, values, and 32 for each)."""
+MAX_TABLE_UPDATES = 2
+"""At the beginning of a block (RFC 7541, section 4.2)."""
+MAX_LENGTH_DIGITS = 18
 MAX_KNOWN_BLOCKS = 1_024
 MAX_KNOWN_BYTES = 2_048
 
@@ -44,12 +48,15 @@ class BlockReader:
         """The peer has seen that our table has no room."""
         self._largest_table = 0
 
+    def known(self, block: bytes) -> Request | None:
+        """What a block says, if that was read before."""
+        return self._known.get(block) if self._is_stateless else None
+
     def read(self, block: bytes) -> Request:
-        """What a block says. Raises ConnectionFailure where it cannot be decoded: the table's state is lost then."""
-        if self._is_stateless:
-            known = self._known.get(block)
-            if known is not None:
-                return known
+        """What a block says, which costs time: `known` is asked first.
+
+        Raises ConnectionFailure where it cannot be decoded: the table's state is lost then.
+        """
         request = read_fields(self._decode(block))
         self._is_stateless = self._decoder.header_table_size == 0
         is_size_update = b"\x20" <= block[:1] < b"\x40"  # which is for this moment only
@@ -65,8 +72,7 @@ class BlockReader:
 
         if self._decoder is None:
             self._decoder = Decoder(max_header_list_size=MAX_LIST_BYTES)
-        if _table_size(block) > self._largest_table:
-            raise ConnectionFailure(COMPRESSION_ERROR, "a table larger than allowed")
+        self._check_table(block)
         try:
             fields: Iterable[tuple[bytes, bytes]] = self._decoder.decode(block, raw=True)
         except OversizedHeaderListError as error:
@@ -75,20 +81,28 @@ class BlockReader:
             raise ConnectionFailure(COMPRESSION_ERROR, f"a header block cannot be read: {error}") from error
         return fields
 
+    def _check_table(self, block: bytes) -> None:
+        sizes = list(islice(_table_sizes(block), MAX_TABLE_UPDATES + 1))
+        if len(sizes) > MAX_TABLE_UPDATES:
+            raise ConnectionFailure(COMPRESSION_ERROR, "more updates of the table's size than can be of use")
+        if max(sizes, default=0) > self._largest_table:
+            raise ConnectionFailure(COMPRESSION_ERROR, "a table larger than allowed")
 
-def _table_size(block: bytes) -> int:
-    """The table size that a block begins with (RFC 7541, section 6.3); 0 where it begins otherwise."""
-    if not b"\x20" <= block[:1] < b"\x40":
-        return 0
-    size, shift = block[0] & 0x1F, 0
-    if size < 0x1F:
-        return size
-    for byte in block[1:6]:
-        size += (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            break
-    return size
+
+def _table_sizes(block: bytes) -> Iterator[int]:
+    """The table sizes that a block begins with (RFC 7541, section 6.3)."""
+    at = 0
+    while b"\x20" <= block[at : at + 1] < b"\x40":
+        size, shift = block[at] & 0x1F, 0
+        at += 1
+        if size == 0x1F:
+            for byte in block[at : at + 5]:
+                at += 1
+                size += (byte & 0x7F) << shift
+                shift += 7
+                if not byte & 0x80:
+                    break
+        yield size
 
 
 def read_fields(fields: Iterable[tuple[bytes, bytes]]) -> Request:
@@ -105,7 +119,8 @@ def read_fields(fields: Iterable[tuple[bytes, bytes]]) -> Request:
         is_regular = True
         problem = problem or _regular_problem(name, value)
         if name == b"content-length":
-            length = int(value) if value.isdigit() else -1
+            problem = problem or _length_problem(value, length)
+            length = -1 if problem else int(value)
     path = pseudo.get(b":path", b"")
     if pseudo and not problem:
         problem = _missing(pseudo)
@@ -126,6 +141,12 @@ def _regular_problem(name: bytes, value: bytes) -> str:
     if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
         return f"the connection-specific field {name!r}"
     return ""
+
+
+def _length_problem(value: bytes, before: int | None) -> str:
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        return "a content-length that is no number"
+    return "two content-lengths" if before not in (None, int(value)) else ""
 
 
 def _missing(pseudo: dict[bytes, bytes]) -> str:

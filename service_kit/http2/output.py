@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from service_kit.http2.call import OK, PREFIX_BYTES, Call
@@ -26,6 +26,9 @@ from service_kit.http2.headers import OK_BLOCK, RESPONSE_BLOCK, status_block
 _RESPONSE_START = len(RESPONSE_BLOCK).to_bytes(3, "big") + bytes((HEADERS, END_HEADERS))
 _RESPONSE_END = len(OK_BLOCK).to_bytes(3, "big") + bytes((HEADERS, END_HEADERS | END_STREAM))
 
+FLUSH_BYTES = 1 << 16
+CALLS_A_TURN = 256
+
 
 class Output:
     """The sending side of a connection.
@@ -42,11 +45,17 @@ class Output:
         self._transport: asyncio.Transport | None = None
         self._window = DEFAULT_WINDOW
         self._stream_window = DEFAULT_WINDOW
-        self._queue: deque[Call] = deque()
-        """Calls that wait for the connection's window, first come first served."""
+        self._queue: OrderedDict[int, Call] = OrderedDict()
+        """Calls that wait for the connection's window, by stream, first come first served."""
+        self._is_serving = False
+        """The queue is served on in the next loop turn."""
         self.pending: list[bytes] = []
         """Frames of this loop turn."""
+        self._unflushed = 0
+        """Bytes of streamed messages among them."""
         self._is_flushing = False
+        self._writable: asyncio.Event | None = None
+        """Set when the client reads again, where it does not."""
         self.progress = 0
         """Grows with every DATA frame that the windows let through."""
 
@@ -59,6 +68,25 @@ class Output:
         self._transport = None
         self.pending.clear()
         self._queue.clear()
+
+    def pause(self) -> None:
+        """The client does not read."""
+        if self._writable is None:
+            self._writable = asyncio.Event()
+
+    def resume(self) -> None:
+        """It reads again."""
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    async def drain(self, call: Call) -> None:
+        """Wait until what was written of a call has gone, and the client reads."""
+        if call.out:
+            call.room = call.room or asyncio.Event()
+            await call.room.wait()
+        if self._writable is not None:
+            await self._writable.wait()
 
     # --- frames
 
@@ -75,6 +103,7 @@ class Output:
     def flush(self) -> None:
         """Write now what there is."""
         self._is_flushing = False
+        self._unflushed = 0
         if self.pending:
             if self._transport is not None:
                 self._transport.write(b"".join(self.pending))
@@ -111,12 +140,18 @@ class Output:
 
     def write_message(self, call: Call, message: bytes) -> None:
         """One message, as far as the windows let it; the rest waits in the call."""
+        if call.is_over:
+            return
         body = b"\0" + len(message).to_bytes(4, "big") + message
         if call.out is None:
             call.out = deque()
         call.out.extend(body[at : at + FRAME_BYTES] for at in range(0, len(body), FRAME_BYTES))
         self._push(call)
-        self.flush_soon()
+        self._unflushed += len(body)
+        if self._unflushed < FLUSH_BYTES:
+            self.flush_soon()
+        else:  # so that the transport says when the client does not read
+            self.flush()
 
     def end(self, call: Call, code: int, details: str) -> None:
         """The trailers, behind whatever is still to be sent."""
@@ -127,11 +162,18 @@ class Output:
 
     def fail(self, call: Call, code: int, details: str) -> None:
         """End a call with a status at once, in one block where nothing was sent of it yet."""
-        call.out = None
+        self.forget(call)
         block = (b"" if call.has_begun else RESPONSE_BLOCK) + status_block(code, details)
         self.send(frame(HEADERS, END_HEADERS | END_STREAM, call.stream, block))
         self._finished(call)
         self.flush_soon()
+
+    def forget(self, call: Call) -> None:
+        """Nothing more is sent of what a call still has."""
+        call.out = None
+        if call.is_queued:
+            call.is_queued = False
+            del self._queue[call.stream]
 
     def _push(self, call: Call) -> None:
         """Send what the windows allow."""
@@ -143,13 +185,13 @@ class Output:
                 self._blocked()
                 return
             if self._window <= 0:
-                call.is_queued = True
-                self._queue.append(call)
+                self._wait(call)
                 self._blocked()
                 return
             self._send_part(call, call.out, min(self._window, of_stream))
         if call.room is not None:
             call.room.set()
+            call.room = None
         if call.last:
             self.send(call.last)
             call.last = b""
@@ -165,6 +207,24 @@ class Output:
         self.progress += 1
         self.send(frame(DATA, 0, call.stream, part))
 
+    def _wait(self, call: Call) -> None:
+        call.is_queued = True
+        self._queue[call.stream] = call
+
+    def _serve(self) -> None:
+        """Push calls that wait for the connection's window: some in this loop turn, the others in the next ones."""
+        self._is_serving = False
+        for _ in range(min(len(self._queue), CALLS_A_TURN)):
+            if self._window <= 0:
+                return
+            _, call = self._queue.popitem(last=False)
+            call.is_queued = False
+            self._push(call)
+        self.flush_soon()
+        if self._queue and self._window > 0:
+            self._is_serving = True
+            self._loop.call_soon(self._serve)
+
     # --- windows
 
     def widen(self, increment: int) -> None:
@@ -173,10 +233,8 @@ class Output:
         if window is None:
             raise ConnectionFailure(FLOW_CONTROL_ERROR, "a connection's window above 2^31-1")
         self._window = window
-        while self._queue and self._window > 0:
-            call = self._queue.popleft()
-            call.is_queued = False
-            self._push(call)
+        if self._queue and not self._is_serving:
+            self._serve()
 
     def widen_stream(self, call: Call, increment: int) -> None:
         """The client takes so many bytes more of one call."""
@@ -194,5 +252,7 @@ class Output:
         if any(size + call.extra > LARGEST_WINDOW for call in calls):
             raise ConnectionFailure(FLOW_CONTROL_ERROR, "a stream's window above 2^31-1")
         for call in calls:
-            if call.out:
-                self._push(call)
+            if call.out and not call.is_queued:
+                self._wait(call)
+        if self._queue and not self._is_serving:
+            self._serve()

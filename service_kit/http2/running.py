@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,17 +9,27 @@ import structlog
 
 from service_kit.http2.call import INVALID_ARGUMENT, OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, Call, Context, Status
 from service_kit.http2.output import Output
+from service_kit.http2.turns import Turns
 
 log = structlog.get_logger()
 
 
 class Runner:
-    """Runs the calls of one connection. `fail` ends a call with a status unless it is over already."""
+    """Runs the calls of one connection.
+
+    `fail` ends a call with a status unless it is over already, `consumed` is called for each message that a handler
+    takes. A call with more messages than one takes `turns` with all others.
+    """
 
     def __init__(
-        self, output: Output, fail: Callable[[Call, int, str], None], consumed: Callable[[Call, int], None]
+        self,
+        output: Output,
+        turns: Turns,
+        fail: Callable[[Call, int, str], None],
+        consumed: Callable[[Call], None],
     ) -> None:
         self._output = output
+        self._turns = turns
         self._fail = fail
         self._consumed = consumed
 
@@ -53,8 +62,10 @@ class Runner:
     async def _messages(self, call: Call, method: Any) -> AsyncIterator[Any]:
         assert call.messages is not None
         while (message := await call.messages.get()) is not None:
-            self._consumed(call, len(message))
+            self._consumed(call)
             yield _deserialized(call, method, message)
+            if not call.messages.empty():
+                await self._turns.next()
 
     def _respond(self, call: Call, method: Any, response: Any, context: Context) -> None:
         if context.status != OK:
@@ -73,10 +84,7 @@ class Runner:
 
     async def _write(self, call: Call, method: Any, response: Any) -> None:
         self._output.write_message(call, _serialized(method, response))
-        if call.out:  # the client does not read; its handler waits for it
-            call.room = asyncio.Event()
-            await call.room.wait()
-            call.room = None
+        await self._output.drain(call)
 
     def _ended(self, call: Call, context: Context, error: BaseException) -> bool:
         """Turn what a handler raised into the call's status. False for what is not the handler's to end."""

@@ -19,10 +19,15 @@ from typing import Any
 
 from service_kit.http2.bounds import Bounds, Immediate
 from service_kit.http2.connection import Connection
+from service_kit.http2.connections import ENOUGH_FILES, Connections, allow_files
 from service_kit.http2.headers import Request
+from service_kit.http2.turns import Turns
 
 BACKLOG = 1_024
 DEFAULT_BOUNDS = Bounds()
+MOST_READS = 1_000
+MOST_MESSAGES = 16
+"""In one loop turn. A message is handled after its turn was given, so that its time cannot be taken."""
 
 
 class Server:
@@ -31,7 +36,9 @@ class Server:
     def __init__(self, immediate: Mapping[str, Immediate] | None = None, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self.bounds = bounds
         self.immediate = dict(immediate or {})
-        self.connections: set[Connection] = set()
+        self.connections: Connections[Connection] = Connections(ENOUGH_FILES)
+        self.reads = Turns(bounds.turn_seconds, MOST_READS)
+        self.messages = Turns(bounds.turn_seconds, MOST_MESSAGES)
         self.known_blocks: dict[bytes, Request] = {}
         self._handlers: list[Any] = []
         self._methods: dict[str, Any] = {}
@@ -62,7 +69,8 @@ class Server:
         return bound
 
     async def start(self) -> None:
-        """Take connections."""
+        """Take connections, as many as this process may have files for; their limit is raised as far as it may be."""
+        self.connections.most = allow_files()
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
@@ -78,7 +86,7 @@ class Server:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close()
 
     def method(self, path: str) -> Any:

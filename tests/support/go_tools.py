@@ -8,7 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1"
+H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
 """What `go install` takes; .ci/run names the same."""
 

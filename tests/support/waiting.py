@@ -51,6 +51,11 @@ async def during_async(seconds: float, every: float = 0.02) -> AsyncIterator[Non
         await asyncio.sleep(every)
 
 
+async def next_turn() -> None:
+    """One turn of the event loop, for tests of what happens in each."""
+    await asyncio.sleep(0)
+
+
 def is_waiting(task: asyncio.Task[Any]) -> bool:
     """Whether a task has begun, and now waits for something."""
     coroutine = task.get_coro()

@@ -13,7 +13,7 @@ import pytest
 from service_kit.http2 import Bounds, Server
 
 SERVICE = "mgw.test.Count"
-CALL, WAIT, COLLECT = f"/{SERVICE}/Call", f"/{SERVICE}/Wait", f"/{SERVICE}/Collect"
+CALL, WAIT, COLLECT, REPEAT = (f"/{SERVICE}/{name}" for name in ("Call", "Wait", "Collect", "Repeat"))
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Counted:
     server: Server
     messages: list[bytes] = field(default_factory=list)
     waiting: int = 0
+    repeated: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def call(self, request: bytes, _context: Any) -> bytes:
@@ -43,18 +44,29 @@ class Counted:
     async def collect(self, requests: AsyncIterator[bytes], _context: Any) -> bytes:
         """Takes a stream of messages, and responds with how many bytes they were."""
         size = 0
-        async for request in requests:
-            size += len(request)
+        self.waiting += 1
+        try:
+            async for request in requests:
+                size += len(request)
+        finally:
+            self.waiting -= 1
         return str(size).encode()
 
+    async def repeat(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+        """Responds to each message with a thousand times as much."""
+        async for request in requests:
+            self.repeated += 1
+            yield request * 1_000
+
     def handler(self) -> grpc.GenericRpcHandler:
-        """The three methods."""
+        """The methods."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
                 "Call": grpc.unary_unary_rpc_method_handler(self.call),
                 "Wait": grpc.unary_unary_rpc_method_handler(self.wait),
                 "Collect": grpc.stream_unary_rpc_method_handler(self.collect),
+                "Repeat": grpc.stream_stream_rpc_method_handler(self.repeat),
             },
         )
 

@@ -97,7 +97,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_a_header_bomb_ends_its_connection(counted: Counted, bomb: str) -> None:
-    """What decodes to more than 64 KiB is given up while it is decoded, however little was sent."""
+    """What decodes to more than 16 KiB is given up while it is decoded, however little was sent."""
     block = request_block(CALL) + (BOMBS[bomb] or _indexed_field(b"a", b"x" * 4_000) + b"\xbe" * 16_000)
     parts = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
     attacker = Peer(*await asyncio.open_connection("127.0.0.1", counted.port))
@@ -219,8 +219,9 @@ async def test_thousands_of_idle_connections_harm_nobody(counted: Counted) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_resets_of_slow_calls_are_no_flood(counted: Counted) -> None:
+async def test_resets_of_slow_calls_are_no_flood(serve: Serve) -> None:
     """An Envoy whose clients all hang up resets thousands of calls at once, and keeps its connection."""
+    counted = await serve(IMPATIENT)
     async with connected(counted.port) as peer:
         streams = range(1, 2 * 5_000, 2)
         for stream in streams:

@@ -31,6 +31,9 @@ def test_a_request_is_its_path_and_its_length() -> None:
         [*GOOD, (b"Upper", b"1")],
         [*GOOD, (b"te", b"gzip")],
         [*GOOD, (b"transfer-encoding", b"chunked")],
+        [*GOOD, (b"content-length", b"-1")],
+        [*GOOD, (b"content-length", b"9" * 5_000)],
+        [*GOOD, (b"content-length", b"1"), (b"content-length", b"2")],
     ],
 )
 def test_malformed_requests_say_why(fields: list[tuple[bytes, bytes]]) -> None:
@@ -46,8 +49,20 @@ def test_equal_blocks_are_read_once() -> None:
 
     assert reader.read(b"\x20" + block).path == "/a/B"
     assert known == {}, "the table's size is of that moment"
-    assert reader.read(block) is reader.read(block)
+    assert reader.known(block) is None
+    assert reader.read(block) is reader.known(block)
     assert list(known) == [block]
+
+
+@pytest.mark.parametrize("updates", [b"\x20" * 3, b"\x20" * 16_000, b"\x20\x3f\xe1\x1f", b"\x3f\xff\xff\xff\xff\x0f"])
+def test_updates_of_the_table_are_few_and_small(updates: bytes) -> None:
+    """Two are as many as can be of use, and none may ask for more than we announced."""
+    reader = BlockReader({})
+    reader.settings_acknowledged()
+
+    with pytest.raises(ConnectionFailure) as failure:
+        reader.read(updates + request_block("/a/B"))
+    assert failure.value.code == COMPRESSION_ERROR
 
 
 def test_a_table_is_used_until_our_settings_are_known() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service_kit.http2 import frames
+from service_kit.http2 import Bounds, frames
 from service_kit.http2.frames import (
     CONTINUATION,
     DATA,
@@ -23,7 +23,7 @@ from service_kit.http2.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from tests.service_kit.http2.conftest import CALL, COLLECT, WAIT, Counted
+from tests.service_kit.http2.conftest import CALL, COLLECT, WAIT, Counted, Serve
 from tests.support.http2_peer import Frame, Peer, connected, field, message, request_block
 
 BODY = message(b"once")
@@ -35,6 +35,12 @@ def opened(stream: int, path: str = CALL, *more: tuple[str, str], flags: int = 0
 
 def ended(stream: int, body: bytes = BODY) -> bytes:
     return frame(DATA, END_STREAM, stream, body)
+
+
+def long_length() -> bytes:
+    """A call whose content-length is a number that Python would not read."""
+    block = request_block(CALL) + b"\0\x0econtent-length" + b"\x7f\x89\x26" + b"9" * 5_000
+    return frame(HEADERS, END_HEADERS, 1, block)
 
 
 async def test_a_call_runs_once_however_often_it_ends(counted: Counted) -> None:
@@ -61,6 +67,7 @@ async def test_trailers_end_a_call(counted: Counted) -> None:
 
 STREAM_FAILURES = {
     "content-length": (opened(1, CALL, ("content-length", "3")) + ended(1), PROTOCOL_ERROR),
+    "a content-length of 5,000 digits": (long_length(), PROTOCOL_ERROR),
     "an upper-case name": (opened(1, CALL, ("X-Name", "1")), PROTOCOL_ERROR),
     "a connection-specific field": (opened(1, CALL, ("connection", "close")), PROTOCOL_ERROR),
     "te other than trailers": (opened(1, CALL, ("te", "gzip")), PROTOCOL_ERROR),
@@ -96,6 +103,7 @@ CONNECTION_FAILURES = {
     "DATA of an idle stream": (frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
     "WINDOW_UPDATE of an idle stream": (frames.window_update(1, 1), PROTOCOL_ERROR),
     "RST_STREAM of an idle stream": (frames.reset(1, 0), PROTOCOL_ERROR),
+    "RST_STREAM of a stream that was passed over": (opened(5, WAIT) + frames.reset(3, 8), PROTOCOL_ERROR),
     "RST_STREAM of another length": (opened(1, WAIT) + frame(RST_STREAM, 0, 1, bytes(3)), FRAME_SIZE_ERROR),
     "an even stream": (opened(2), PROTOCOL_ERROR),
     "a stream that was passed over": (opened(5, WAIT) + opened(3), PROTOCOL_ERROR),
@@ -108,6 +116,7 @@ CONNECTION_FAILURES = {
     "push of 2": (frame(SETTINGS, 0, 0, frames.setting(2, 2)), PROTOCOL_ERROR),
     "PING of another length": (frame(PING, 0, 0, bytes(7)), FRAME_SIZE_ERROR),
     "PING of a stream": (frame(PING, 0, 1, bytes(8)), PROTOCOL_ERROR),
+    "GOAWAY of another length": (frame(GOAWAY, 0, 0, bytes(7)), FRAME_SIZE_ERROR),
     "GOAWAY of a stream": (frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL_ERROR),
     "WINDOW_UPDATE of 0": (frame(WINDOW_UPDATE, 0, 0, bytes(4)), PROTOCOL_ERROR),
     "the connection's window above 2^31-1": (frames.window_update(0, 2**31 - 1), FLOW_CONTROL_ERROR),
@@ -151,6 +160,31 @@ async def test_what_is_on_its_way_of_an_answered_stream_is_passed_over(counted: 
         await peer.until(HEADERS, stream=3, flags=END_STREAM)
 
     assert early.code == frames.NO_ERROR, "the client may stop sending"
+
+
+async def test_clients_need_not_end_what_was_answered(serve: Serve) -> None:
+    """However many calls are answered before their clients end them, the connection goes on."""
+    counted = await serve(Bounds(streams=20))
+    async with connected(counted.port) as peer:
+        for stream in range(1, 200, 2):
+            peer.send(opened(stream, f"{CALL}Not"))
+            await peer.until(RST_STREAM, stream=stream)
+        peer.send(opened(201), ended(201))
+        await peer.until(HEADERS, stream=201, flags=END_STREAM)
+
+
+async def test_calls_whose_clients_stream_are_few(serve: Serve) -> None:
+    """Each has a task from its beginning, so that one too many is refused; one that ends makes room."""
+    counted = await serve(Bounds(streaming_calls=2))
+    async with connected(counted.port) as peer:
+        peer.send(*[opened(stream, COLLECT) for stream in (1, 3, 5)])
+        refused = await peer.until(RST_STREAM)
+        peer.send(ended(1))
+        await peer.until(HEADERS, stream=1, flags=END_STREAM)
+        peer.send(opened(7, COLLECT), ended(7))
+        await peer.until(HEADERS, stream=7, flags=END_STREAM)
+
+    assert (refused.stream, refused.code) == (5, frames.REFUSED_STREAM)
 
 
 async def test_a_message_larger_than_the_window_arrives(counted: Counted) -> None:
