@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ratelimit_service.counters.base import OperableCounters
 from ratelimit_service.descriptors import ANONYMOUS, NOBODY, Descriptor, caller_tag
 from ratelimit_service.errors import OperationRejected
 from ratelimit_service.leases import SPAN_US
 from ratelimit_service.limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, CounterKey, Limit, Reading, Rule
-from ratelimit_service.policy import Plan
+from ratelimit_service.policy import Count, Plan
 
 Verb = Literal["peek", "reset", "override", "grant"]
 CALLERS_OWN = "tier"
@@ -23,14 +23,6 @@ _TICK_SECONDS = 0.01
 """Envoy's clock and an event loop's tick in milliseconds."""
 _AT_ONCE = 50
 """Counters read by one script: a store does nothing else meanwhile."""
-
-
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[Whole, Field(ge=1, le=MAX_NUMBER)]
 
 
 class Operation(BaseModel):
@@ -90,7 +82,7 @@ class RemoveOverride(Operation):
 
 
 class Operations:
-    """Does what is asked, on the counters that all replicas share. `plan` is the policy in force."""
+    """Changes the counters that all replicas share, as an operator asks. `plan` is the policy in force."""
 
     def __init__(self, counters: OperableCounters) -> None:
         self._counters = counters

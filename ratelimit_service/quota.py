@@ -1,15 +1,15 @@
 """Quotas: how a caller's limit is split over the Envoys that spend it, before they spend it.
 
-An Envoy reports what passed every five seconds and enforces, in between, the token bucket it was last given (RLQS,
-envoy.service.rate_limit_quota.v3). Whatever it could let pass until its next report is reserved here, so that
+An Envoy reports every five seconds what passed. In between it enforces the token bucket that it was last given (RLQS,
+envoy.service.rate_limit_quota.v3). Whatever it could let pass until its next report is reserved here. So two sums hold:
 
-- the shares of a limit's `burst` and `rps` never add up to more than the limit;
-- what was reported in the last minute and what is reserved never add up to more than `rpm`: as the minute's budget
-  runs out, the next bucket is smaller, and at last it is none.
+- The shares of a limit's `burst` and `rps` never add up to more than the limit.
+- What was reported in the last minute and what is reserved never add up to more than `rpm`. As the minute's budget
+  runs out, the next bucket is smaller, and at last there is none.
 
-What is spent without an assignment is not in these sentences: a bucket's first requests, until the answer to its first
-report. They are counted when they are reported. Reported hits count from the moment of the report, up to five seconds
-late, and so leave the window late rather than early. All of it is whole numbers; time is an argument.
+Neither sum covers what is spent without an assignment: a bucket's first requests, until the reply to its first report.
+They are counted when they are reported. Reported hits count from the moment of the report, which is up to five seconds
+late. So they leave the window late, never early. All numbers are whole; time is an argument.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ratelimit_service.limits import SECOND_US, WINDOW_US, CounterKey, Limit
 HORIZON_US = 6 * SECOND_US
 """How long an assignment must do: Envoy 1.40 reports every 5 s, whatever it is told; and a second more."""
 TTL_SECONDS = 20
-"""An assignment that is not renewed ends: Envoy then falls back to its own ceiling."""
+"""An assignment that is not renewed ends: then Envoy's local fallback limit holds."""
 RENEW_US = 9 * SECOND_US
 FILL_SECONDS = 60
 """Buckets are filled by tokens a minute: the finest step that stays a whole number for every limit."""

@@ -35,7 +35,7 @@ class QuotaMetrics(Protocol):
 
 
 class QuotaServer:
-    """Answers StreamRateLimitQuotas. Nothing is assigned until there is a policy: Envoy's own ceiling holds."""
+    """Serves StreamRateLimitQuotas. Nothing is assigned until there is a policy: Envoy's local fallback limit holds."""
 
     def __init__(self, metrics: QuotaMetrics) -> None:
         self._metrics = metrics
