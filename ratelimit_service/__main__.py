@@ -15,11 +15,11 @@ from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.limiter import Limiter
 from ratelimit_service.metrics import Metrics
 from ratelimit_service.operations import Operations
-from ratelimit_service.operator import OperatorServer
+from ratelimit_service.operator_server import OperatorServer
 from ratelimit_service.policy import read_policy
 from ratelimit_service.quota_server import QuotaServer
+from ratelimit_service.rate_limit_server import SERVICE, RateLimitServer
 from ratelimit_service.rls_policy import is_rls, load
-from ratelimit_service.server import SERVICE, RateLimitServer
 from ratelimit_service.settings import Settings, read_settings
 from ratelimit_service.store_monitor import StoreMonitor
 from service_kit import process
@@ -107,8 +107,8 @@ class Ratelimit:
         )
         from ratelimit_service.counters.redis import RedisCounters
 
-        watch = StoreMonitor(self._metrics, self._set_store)
-        counters = open_counters(settings.redis_url, watch, local, settings.store_timeout_seconds)
+        monitor = StoreMonitor(self._metrics, self._set_store)
+        counters = open_counters(settings.redis_url, monitor, local, settings.store_timeout_seconds)
         self._start(counters.run())
         self._operator.operations = Operations(counters)
         if self._rls is not None and isinstance(counters, RedisCounters):  # `_open_rls` takes no cluster
@@ -120,7 +120,7 @@ class Ratelimit:
         await self._serving.set_dependency(STORE, is_up)
 
     def _take_first_policy(self) -> AdsClient | None:
-        """From the file or from the last run; then from the control plane, which the answered client asks."""
+        """From the file or from the last run; then from the control plane, which the returned client asks."""
         settings = self._settings
         if self._rls is not None:
             self._ready.set()
@@ -154,7 +154,7 @@ class Ratelimit:
         return None
 
     async def _announce(self, metrics: str | None) -> None:
-        """Ready means that answers are decisions: the port is open and a policy is in force."""
+        """Ready means that responses are decisions: the port is open and a policy is in force."""
         await self._ready.wait()
         await self._serving.set_ready()
         process.freeze_heap()
@@ -174,7 +174,7 @@ class Ratelimit:
 
 
 def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
-    """What answers where the policy is a file of envoyproxy/ratelimit's form."""
+    """The server for a policy of envoyproxy/ratelimit's form; None for any other policy."""
     if settings.policy_file is None or not is_rls(settings.policy_file):
         return None
     if settings.redis_url.startswith("redis+cluster://"):

@@ -16,7 +16,6 @@ NOBODY = "-"
 """What the entry `caller` says for an anonymous caller."""
 POST_CHARGE = ("charge", "late")
 """The entry of a descriptor whose hits are known only after the response."""
-TAG_LENGTH = 22
 
 
 class Descriptor(NamedTuple):

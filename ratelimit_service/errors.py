@@ -16,7 +16,7 @@ class RatelimitError(Exception):
 
 
 class CountersUnavailable(RatelimitError):
-    """The store gave no answer that can be used; the decision falls to `on_store_failure`."""
+    """The store gave no usable reply; `on_store_failure` says how to decide."""
 
 
 class PolicyRejected(RatelimitError):

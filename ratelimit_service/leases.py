@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ratelimit_service.limits import CounterKey
+
 SPAN_US = 100_000
 """How long a lease can be spent. It bounds how late a changed override can take hold."""
 MAX_REQUESTS = 128
@@ -140,13 +142,13 @@ class Leases:
 
     def __init__(self, name: str, max_callers: int = MAX_CALLERS) -> None:
         self._name = name
-        self._callers: OrderedDict[str, OrderedDict[str, _Holder]] = OrderedDict()
+        self._callers: OrderedDict[CounterKey, OrderedDict[str, _Holder]] = OrderedDict()
         self._max_callers = max_callers
 
     def __len__(self) -> int:
         return len(self._callers)
 
-    def request(self, key: str, report: Report, most: int, now_us: int) -> LeaseRequest:
+    def request(self, key: CounterKey, report: Report, most: int, now_us: int) -> LeaseRequest:
         """What to prepay for a worker's caller. `most` is the smaller of its `burst` and `rpm`, in requests."""
         holders = self._holders(key)
         use = report.uses.get(self._name, _NOTHING)
@@ -164,7 +166,7 @@ class Leases:
         holder.ends_us = now_us + SPAN_US
         return LeaseRequest(requests)
 
-    def grant(self, key: str, report: Report, requests: int, hits: int) -> Lease | None:
+    def grant(self, key: CounterKey, report: Report, requests: int, hits: int) -> Lease | None:
         """What the store prepaid, as a lease; None where that is nothing."""
         holders = self._callers.get(key)
         holder = holders.get(report.holder) if holders else None
@@ -173,7 +175,7 @@ class Leases:
         holder.granted += requests
         return Lease(self._name, holder.serial, requests, hits)
 
-    def _holders(self, key: str) -> OrderedDict[str, _Holder]:
+    def _holders(self, key: CounterKey) -> OrderedDict[str, _Holder]:
         holders = self._callers.get(key)
         if holders is None:
             holders = self._callers[key] = OrderedDict()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ratelimit_service.clocks import monotonic_us, wall_clock_us
 from ratelimit_service.counters.base import Counters
-from ratelimit_service.counters.memory import MemoryCounters, wall_clock_us
+from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.descriptors import Descriptor, caller_tag
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import NO_LEASE, Lease, LeaseRequest, Leases, Report
-from ratelimit_service.limits import MAX_CHARGE, MINUTE, SECOND_US, Charge, Verdict, judge, shadows_over_limit
+from ratelimit_service.limits import (
+    MAX_CHARGE,
+    MINUTE,
+    SECOND_US,
+    Charge,
+    CounterKey,
+    Verdict,
+    judge,
+    shadows_over_limit,
+)
 from ratelimit_service.policy import OnStoreFailure, Plan
 
 EXACT = "exact"
@@ -58,15 +67,11 @@ class Limiter:
             return UNLIMITED
         report = may_lease(descriptors, plan)
         lease_request = NO_LEASE if report is None else self._lease_request(charges, report, plan)
-        lease, leased = None, 0
         try:
-            if report is None or lease_request is NO_LEASE:
-                now_us, readings = await self._counters.decide(charges)
-            else:
-                now_us, leased, readings = await self._counters.lease(charges, lease_request)
-                lease = self._leases.grant(charges[0].key, report, leased, charges[0].hits)
+            now_us, readings, leased = await self._counters.decide(charges, lease_request)
         except CountersUnavailable:
             return self._without_store(charges, plan, failure_mode(descriptors, plan))
+        lease = self._leases.grant(charges[0].key, report, leased, charges[0].hits) if report and leased else None
         if self._local is not None:
             self._local.observe(with_prepaid(charges, leased) if leased else charges, now_us, readings)
         shadows = shadows_over_limit(now_us, charges, readings)
@@ -86,7 +91,7 @@ class Limiter:
         if mode == "closed" or self._local is None:
             first = next((charge for charge in charges if charge.is_enforced), None)
             return Decision(None if first is None else over_limit_briefly(first, wall_clock_us()), mode)
-        now_us, readings = self._local.decide_share(charges, plan.replicas)
+        now_us, readings, _ = self._local.decide_share(charges, plan.replicas)
         return Decision(judge(now_us, charges, readings), mode, shadows_over_limit(now_us, charges, readings))
 
 
@@ -100,30 +105,26 @@ def may_lease(descriptors: Sequence[Descriptor], plan: Plan) -> Report | None:
 
 def charges_for(descriptors: Sequence[Descriptor], plan: Plan) -> list[Charge]:
     """What the descriptors charge. Two that name the same counter charge it once, together."""
-    charges: dict[str, Charge] = {}
+    charges: dict[CounterKey, Charge] = {}
     for descriptor in descriptors:
         route = plan.route(descriptor.route)
         hits = min(descriptor.hits if descriptor.is_post_charge else route.cost * descriptor.hits, MAX_CHARGE)
         tag = caller_tag(descriptor, plan.anonymous_key)
         for rule in route.rules(descriptor.tier):
             charge = Charge(rule.shared_tag or tag, rule, hits, descriptor.is_post_charge)
-            earlier = charges.get(charge.key)
+            key = charge.key
+            earlier = charges.get(key)
             if earlier is not None:
                 together = min(hits + earlier.hits, MAX_CHARGE)
                 is_post_charge = descriptor.is_post_charge and earlier.is_post_charge
                 charge = charge._replace(hits=together, is_post_charge=is_post_charge)
-            charges[charge.key] = charge
+            charges[key] = charge
     return [charge for charge in charges.values() if charge.hits]
 
 
 def with_prepaid(charges: Sequence[Charge], leased: int) -> list[Charge]:
     """The charges of a request and of those that were prepaid with it."""
     return [charge._replace(hits=charge.hits * (1 + leased)) for charge in charges]
-
-
-def monotonic_us() -> int:
-    """This process's own clock: how busy a caller is need not agree with the store's."""
-    return time.monotonic_ns() // 1000
 
 
 def failure_mode(descriptors: Sequence[Descriptor], plan: Plan) -> OnStoreFailure:

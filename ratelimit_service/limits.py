@@ -1,7 +1,7 @@
 """The arithmetic of the two rules: pure functions of what was spent, the time, the hits and the limit.
 
 Times are whole microseconds and the bucket is counted in billionths of a token, so that every value is a whole number
-below 2^53: Lua's doubles and Python's integers then give the same answer, always.
+below 2^53: Lua's doubles and Python's integers then always give the same result.
 """
 
 from __future__ import annotations
@@ -57,6 +57,13 @@ class Rule:
     """For a rule that all callers share: stands in the caller's place."""
 
 
+class CounterKey(NamedTuple):
+    """A counter's identity: the caller's tag and the rule's name. It is never one text that somebody has to cut."""
+
+    tag: str
+    rule_name: str
+
+
 class Charge(NamedTuple):
     """What one descriptor asks: take `hits` from the caller's counter. `tag` stands for the caller.
 
@@ -70,11 +77,12 @@ class Charge(NamedTuple):
 
     @property
     def is_enforced(self) -> bool:
+        """Whether the request depends on it."""
         return not (self.rule.is_shadow or self.is_post_charge)
 
     @property
-    def key(self) -> str:
-        return self.tag + self.rule.name
+    def key(self) -> CounterKey:
+        return CounterKey(self.tag, self.rule.name)
 
 
 class Override(NamedTuple):
@@ -105,7 +113,7 @@ class Reading(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The answer to a request: the counter that binds it, and in which rule."""
+    """The decision on a request: the counter that binds it, and in which rule."""
 
     allowed: bool
     charge: Charge

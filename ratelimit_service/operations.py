@@ -1,4 +1,4 @@
-"""An operator's hands on one caller's counters: look, reset, give back, and other numbers for a while."""
+"""The operations on one caller's counters: look, reset, give back, and other numbers for a while."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ratelimit_service.counters.base import OperableCounters
 from ratelimit_service.descriptors import ANONYMOUS, NOBODY, Descriptor, caller_tag
 from ratelimit_service.errors import OperationRejected
 from ratelimit_service.leases import SPAN_US
-from ratelimit_service.limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
-from ratelimit_service.policy import Plan
+from ratelimit_service.limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, CounterKey, Limit, Reading, Rule
+from ratelimit_service.policy import Count, Plan
 
 Verb = Literal["peek", "reset", "override", "grant"]
 CALLERS_OWN = "tier"
@@ -25,16 +25,8 @@ _AT_ONCE = 50
 """Counters read by one script: a store does nothing else meanwhile."""
 
 
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[Whole, Field(ge=1, le=MAX_NUMBER)]
-
-
 class Operation(BaseModel):
-    """What an operator asks of one caller, named as in a descriptor. Fields that the verb does not use are refused."""
+    """What an operator asks of one caller, named as in a descriptor. Fields that the verb does not use are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -90,7 +82,7 @@ class RemoveOverride(Operation):
 
 
 class Operations:
-    """Does what is asked, on the counters that all replicas share. `plan` is the policy in force."""
+    """Changes the counters that all replicas share, as an operator asks. `plan` is the policy in force."""
 
     def __init__(self, counters: OperableCounters) -> None:
         self._counters = counters
@@ -99,53 +91,54 @@ class Operations:
         """The caller's counters after the operation. OperationRejected says what does not fit."""
         operation = read_operation(verb, values)
         rules = plan.all_rules(operation.tier)
-        tag = caller_tag(_question(operation), plan.anonymous_key)
+        tag = caller_tag(_descriptor(operation), plan.anonymous_key)
         done: dict[str, Any] = {}
         match operation:
             case Reset():
                 done["reset"] = await self._reset(tag, rules, operation)
                 await _leases_end()
             case Grant():
-                _own(rules, operation.rule)
-                done["granted"] = await self._counters.operate(tag, operation.rule, "grant", operation.requests)
+                key = CounterKey(tag, _own(rules, operation.rule).name)
+                done["granted"] = await self._counters.operate(key, "grant", operation.requests)
                 await _leases_end()
             case SetOverride():
-                await self._override(tag, _own(rules, operation.rule).name, operation)
+                await self._override(CounterKey(tag, _own(rules, operation.rule).name), operation)
                 await _leases_end()
             case RemoveOverride():
-                _own(rules, operation.rule)
-                done["removed"] = bool(await self._counters.operate(tag, operation.rule, "remove"))
+                key = CounterKey(tag, _own(rules, operation.rule).name)
+                done["removed"] = bool(await self._counters.operate(key, "remove"))
                 await _leases_end()
         return done | {"tier_known": operation.tier in plan.tiers, "rules": await self._peek(tag, list(rules.values()))}
 
     async def _reset(self, tag: str, rules: Mapping[str, Rule], operation: Reset) -> int:
         names = [operation.rule] if operation.rule else [name for name, rule in rules.items() if not rule.shared_tag]
-        return sum([await self._counters.operate(tag, _own(rules, name).name, "reset") for name in names])
+        keys = [CounterKey(tag, _own(rules, name).name) for name in names]
+        return sum([await self._counters.operate(key, "reset") for key in keys])
 
-    async def _override(self, tag: str, name: str, asked: SetOverride) -> None:
+    async def _override(self, key: CounterKey, asked: SetOverride) -> None:
         limit = Limit(asked.rps, asked.rpm, asked.burst)
         until_us = round((asked.expires_at or 0) * SECOND_US)
         lifetime_us = round((asked.expires_in_seconds or 0) * SECOND_US)
         note = json.dumps({"reason": asked.reason, "by": asked.by})
         values = (until_us, lifetime_us, limit.burst, limit.refill, limit.rpm, note)
-        if not await self._counters.operate(tag, name, "override", *values):
+        if not await self._counters.operate(key, "override", *values):
             raise OperationRejected("expires_at: is over by the store's clock")
 
     async def _peek(self, tag: str, rules: Sequence[Rule]) -> list[dict[str, Any]]:
         shown = []
         for at in range(0, len(rules), _AT_ONCE):
             charges = [Charge(rule.shared_tag or tag, rule, 0) for rule in rules[at : at + _AT_ONCE]]
-            now_us, readings = await self._counters.decide(charges)
+            now_us, readings, _ = await self._counters.decide(charges)
             for charge, reading in zip(charges, readings, strict=True):
-                note = await self._counters.note(charge.tag, charge.rule.name) if reading.override else ""
+                note = await self._counters.note(charge.key) if reading.override else ""
                 shown.append(show(now_us, charge.rule, reading, note))
         return shown
 
 
 async def _leases_end() -> None:
-    """What Envoys hold was charged, or refused, before and is not taken back; after this time it has ended.
+    """Wait until the leases and the over-limit times that Envoys hold have ended. They cannot be taken back.
 
-    Not by the store's clock: how long a lease lives is told as a length, and every part measures it alone.
+    The store's clock does not matter: how long a lease lives is told as a length, and each part measures it alone.
     """
     await asyncio.sleep(SPAN_US / SECOND_US + _TICK_SECONDS)
 
@@ -161,7 +154,7 @@ def read_operation(verb: Verb, values: Mapping[str, Any]) -> Operation:
 
 
 def show(now_us: int, rule: Rule, reading: Reading, note: str) -> dict[str, Any]:
-    """One counter, in the words of the answer's headers: the minute rule first, the burst rule beside it."""
+    """One counter, in the words of the response's headers: the minute rule first, the burst rule beside it."""
     limit = reading.limit(rule)
     drained_us = now_us + -(-reading.level // limit.refill)
     return {
@@ -208,7 +201,7 @@ def _own(rules: Mapping[str, Rule], name: str) -> Rule:
     return rule
 
 
-def _question(operation: Operation) -> Descriptor:
+def _descriptor(operation: Operation) -> Descriptor:
     return Descriptor("", operation.tier, operation.caller, operation.remote_address, 0)
 
 

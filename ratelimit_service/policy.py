@@ -90,7 +90,7 @@ class RoutePlan:
     unknown_tier: tuple[Rule, ...]
 
     def rules(self, tier: str) -> tuple[Rule, ...]:
-        """What a request is charged to. The first is the caller's own budget and may refuse."""
+        """What a request is charged to. The first is the caller's own budget, and is enforced."""
         return self.by_tier.get(tier) or self.unknown_tier
 
     def rule(self, tier: str) -> Rule:

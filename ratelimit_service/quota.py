@@ -1,15 +1,15 @@
 """Quotas: how a caller's limit is split over the Envoys that spend it, before they spend it.
 
-An Envoy reports what passed every five seconds and enforces, in between, the token bucket it was last given (RLQS,
-envoy.service.rate_limit_quota.v3). Whatever it could let pass until its next report is reserved here, so that
+An Envoy reports every five seconds what passed. In between it enforces the token bucket that it was last given (RLQS,
+envoy.service.rate_limit_quota.v3). Whatever it could let pass until its next report is reserved here. So two sums hold:
 
-- the shares of a limit's `burst` and `rps` never add up to more than the limit;
-- what was reported in the last minute and what is reserved never add up to more than `rpm`: as the minute's budget
-  runs out, the next bucket is smaller, and at last it is none.
+- The shares of a limit's `burst` and `rps` never add up to more than the limit.
+- What was reported in the last minute and what is reserved never add up to more than `rpm`. As the minute's budget
+  runs out, the next bucket is smaller, and at last there is none.
 
-What is spent without an assignment is not in these sentences: a bucket's first requests, until the answer to its first
-report. They are counted when they are reported. Reported hits count from the moment of the report, up to five seconds
-late, and so leave the window late rather than early. All of it is whole numbers; time is an argument.
+Neither sum covers what is spent without an assignment: a bucket's first requests, until the reply to its first report.
+They are counted when they are reported. Reported hits count from the moment of the report, which is up to five seconds
+late. So they leave the window late, never early. All numbers are whole; time is an argument.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ratelimit_service.limits import SECOND_US, WINDOW_US, Limit
+from ratelimit_service.limits import SECOND_US, WINDOW_US, CounterKey, Limit
 
 HORIZON_US = 6 * SECOND_US
 """How long an assignment must do: Envoy 1.40 reports every 5 s, whatever it is told; and a second more."""
 TTL_SECONDS = 20
-"""An assignment that is not renewed ends: Envoy then falls back to its own ceiling."""
+"""An assignment that is not renewed ends: then Envoy's local fallback limit holds."""
 RENEW_US = 9 * SECOND_US
 FILL_SECONDS = 60
 """Buckets are filled by tokens a minute: the finest step that stays a whole number for every limit."""
@@ -64,7 +64,7 @@ class Assignment(NamedTuple):
 class Budget(NamedTuple):
     """What a bucket draws on: the counter's identity and the numbers that hold for this bucket."""
 
-    counter: str
+    counter: CounterKey
     limit: Limit
 
 
@@ -137,12 +137,12 @@ class Counter:
 
 
 class Quotas:
-    """All counters. Every method answers what Envoys must now be told."""
+    """All counters. Each method returns what Envoys must now be told."""
 
     def __init__(self) -> None:
         self._find: FindBudget = lambda bucket: None
-        self._counters: dict[str, Counter] = {}
-        self._by_stream: dict[Stream, dict[Bucket, str]] = {}
+        self._counters: dict[CounterKey, Counter] = {}
+        self._by_stream: dict[Stream, dict[Bucket, CounterKey]] = {}
 
     def __len__(self) -> int:
         return sum(len(buckets) for buckets in self._by_stream.values())
@@ -161,7 +161,7 @@ class Quotas:
         told = [Assignment(stream, bucket, None) for stream, bucket, _ in moved]
         return told + [each for counter in self._counters.values() for each in _share_out(counter, now_us)]
 
-    def _same_counter(self, stream: Stream, bucket: Bucket, key: str) -> bool:
+    def _same_counter(self, stream: Stream, bucket: Bucket, key: CounterKey) -> bool:
         """Whether the bucket draws on the counter that it drew on; then it has the counter's new numbers."""
         budget = self._find(bucket)
         if budget is None or budget.counter != key:
@@ -215,7 +215,7 @@ class Quotas:
         refill_us = holder.limit.capacity // holder.limit.refill
         return holder.idle_reports * 5 * SECOND_US > refill_us and not counter.window
 
-    def _remove(self, stream: Stream, bucket: Bucket, key: str) -> None:
+    def _remove(self, stream: Stream, bucket: Bucket, key: CounterKey) -> None:
         del self._by_stream[stream][bucket]
         del self._counters[key].holders[stream, bucket]
 
@@ -283,7 +283,7 @@ def _part(limit: Limit, weights: Sequence[int], index: int, taken: int) -> _Part
 
 
 def _give(part: _Part, holder: Holder, counter: Counter, now_us: int) -> bool:
-    """Set the holder's share; answer whether its Envoy has to be told."""
+    """Set the holder's share; returns whether its Envoy has to be told."""
     others = sum(other.reserved for other in counter.holders.values()) - holder.reserved
     room = holder.limit.rpm - counter.used - others
     kept = holder.spent + part.share.worst(HORIZON_US)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Protocol
 
@@ -12,7 +11,9 @@ import grpc
 import structlog
 
 from envoy_api.envoy.service.rate_limit_quota.v3 import rlqs_pb2
+from ratelimit_service.clocks import monotonic_us
 from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Descriptor, caller_tag
+from ratelimit_service.limits import CounterKey
 from ratelimit_service.policy import Plan
 from ratelimit_service.quota import FILL_SECONDS, TTL_SECONDS, Assignment, Bucket, Budget, Quotas, in_messages
 
@@ -34,7 +35,7 @@ class QuotaMetrics(Protocol):
 
 
 class QuotaServer:
-    """Answers StreamRateLimitQuotas. Nothing is assigned until there is a policy: Envoy's own ceiling holds."""
+    """Serves StreamRateLimitQuotas. Nothing is assigned until there is a policy: Envoy's local fallback limit holds."""
 
     def __init__(self, metrics: QuotaMetrics) -> None:
         self._metrics = metrics
@@ -54,13 +55,13 @@ class QuotaServer:
     def adopt(self, plan: Plan) -> None:
         """A new policy: every Envoy is told of what changed at once."""
         self._plan = plan
-        self._post(self._quotas.adopt(lambda bucket: find_budget(bucket, plan), now_us()))
+        self._post(self._quotas.adopt(lambda bucket: find_budget(bucket, plan), monotonic_us()))
 
     async def run(self) -> None:
         """Until cancelled: let go of counters that nobody needs."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
-            self._quotas.forget_old(now_us())
+            self._quotas.forget_old(monotonic_us())
 
     async def stream_rate_limit_quotas(
         self, reports: AsyncIterator[rlqs_pb2.RateLimitQuotaUsageReports], context: Any
@@ -76,7 +77,7 @@ class QuotaServer:
                 self._count()
         finally:
             del self._streams[number]
-            self._post(self._quotas.leave(number, now_us()))
+            self._post(self._quotas.leave(number, monotonic_us()))
             self._count()
             writing.cancel()
             log.info("quota.disconnected", stream=number)
@@ -94,7 +95,7 @@ class QuotaServer:
     def _take_one(self, number: int, usage: rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage) -> None:
         bucket = tuple(sorted(usage.bucket_id.bucket.items()))
         allowed, denied = usage.num_requests_allowed, usage.num_requests_denied
-        self._post(self._quotas.report(number, bucket, allowed, denied, now_us()))
+        self._post(self._quotas.report(number, bucket, allowed, denied, monotonic_us()))
         if (allowed or denied) and self._plan is not None:
             tier = read_bucket(bucket).tier
             self._metrics.quota_spent(tier if tier in self._plan.tiers else "unknown", allowed, denied)
@@ -129,11 +130,6 @@ class _Outbox:
                 await context.write(render(message))
 
 
-def now_us() -> int:
-    """This process's own clock: shares are nobody else's business."""
-    return time.monotonic_ns() // 1000
-
-
 def read_bucket(bucket: Bucket) -> Descriptor:
     """Who spends, and from what: a verified caller in a tier, or else a client's address."""
     said = dict(bucket)
@@ -147,7 +143,7 @@ def find_budget(bucket: Bucket, plan: Plan) -> Budget:
     """The caller's own budget: of the route that has numbers of its own, else of the tier."""
     descriptor = read_bucket(bucket)
     rule = plan.route(descriptor.route).rule(descriptor.tier)
-    return Budget(caller_tag(descriptor, plan.anonymous_key) + rule.name, rule.limit)
+    return Budget(CounterKey(caller_tag(descriptor, plan.anonymous_key), rule.name), rule.limit)
 
 
 def render(told: Iterable[Assignment]) -> rlqs_pb2.RateLimitQuotaResponse:

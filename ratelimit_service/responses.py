@@ -24,7 +24,7 @@ def fixed_headers(limit: Limit, kind: str) -> tuple[tuple[str, str], ...]:
 
 
 def moving_headers(verdict: Verdict) -> tuple[tuple[str, str], ...]:
-    """The headers of this answer alone. Seconds are rounded up: at the told time, it is true."""
+    """The headers of this response alone. Seconds are rounded up: after them the request would pass."""
     reset = -(-verdict.reset_us // SECOND_US)
     until_reset = max(0, -(-(verdict.reset_us - verdict.now_us) // SECOND_US))
     remaining = str(verdict.remaining)

@@ -13,10 +13,10 @@ from envoy_api.envoy.type.v3 import ratelimit_unit_pb2
 from ratelimit_service.counters.windows import MemoryWindows, RedisWindows, Scripted, Windows
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.limits import NEVER
+from ratelimit_service.rate_limit_server import handler_of
 from ratelimit_service.rls_policy import Entries, RlsLimit, RlsPolicy
 from ratelimit_service.windows import MAX_HITS, Reading, Spend, Unit, counter_key
 
-SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 _OK = rls_pb2.RateLimitResponse.OK
 _OVER_LIMIT = rls_pb2.RateLimitResponse.OVER_LIMIT
 _UNITS = {unit: rls_pb2.RateLimitResponse.RateLimit.Unit.Value(unit.name) for unit in Unit}
@@ -47,10 +47,10 @@ NOTHING_ASKED = Asked(None, None)
 
 
 class RlsServer:
-    """Answers ShouldRateLimit. While the store is away, each replica has the limits to itself."""
+    """Serves ShouldRateLimit. While the store is away, each replica counts by itself, up to the whole limit."""
 
     def __init__(self, metrics: RlsMetrics, policy: RlsPolicy, max_counters: int, is_alone: bool = False) -> None:
-        """`is_alone`: there is no store but this process."""
+        """`is_alone`: there is no store; this process alone counts."""
         self._policy = policy
         self._local = MemoryWindows(max_counters)
         self._windows: Windows | None = self._local if is_alone else None
@@ -61,17 +61,12 @@ class RlsServer:
         self._windows = RedisWindows(store)
 
     def handler(self) -> grpc.GenericRpcHandler:
-        method = grpc.unary_unary_rpc_method_handler(
-            self.should_rate_limit,
-            request_deserializer=rls_pb2.RateLimitRequest.FromString,
-            response_serializer=rls_pb2.RateLimitResponse.SerializeToString,
-        )
-        return grpc.method_handlers_generic_handler(SERVICE, {"ShouldRateLimit": method})
+        return handler_of(self.should_rate_limit)
 
     async def should_rate_limit(
         self, request: rls_pb2.RateLimitRequest, context: object = None
     ) -> rls_pb2.RateLimitResponse:
-        """One decision for all descriptors. Any over its limit refuses the request, and then none is charged."""
+        """One decision for all descriptors. Any that is over its limit decides, and then none is charged."""
         asked = read_request(request, self._policy)
         spends = merged(asked)
         if not spends:

@@ -36,7 +36,7 @@ class Unit(Enum):
 
 
 class Spend(NamedTuple):
-    """What one descriptor asks of one counter. A shadow counts and refuses nothing."""
+    """What one descriptor asks of one counter. A shadow counts, and has no effect on the request."""
 
     key: str
     unit: Unit
@@ -60,7 +60,7 @@ def slot_us(unit: Unit) -> int:
 
 
 def passes(spends: Sequence[Spend], readings: Sequence[Reading]) -> bool:
-    """All are charged, or none: one that does not fit refuses all. A shadow never does."""
+    """All are charged, or none: none if one does not fit that is not a shadow."""
     return all(spend.is_shadow or not reading.wait_us for spend, reading in zip(spends, readings, strict=True))
 
 

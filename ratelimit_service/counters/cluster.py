@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ratelimit_service.counters.base import Verb
+from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
 from ratelimit_service.counters.connect import Address, connector, node_connector, read_slots, slot_of, split_url
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import RedisCounters, StoreMetrics, keys
+from ratelimit_service.counters.redis import RedisCounters
+from ratelimit_service.counters.scripts import store_keys
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import LeaseRequest
-from ratelimit_service.limits import Charge, Reading, request_passes
+from ratelimit_service.leases import NO_LEASE, LeaseRequest
+from ratelimit_service.limits import Charge, CounterKey, Reading, request_passes
 
 _REFRESH_SECONDS = 1.0
 _SLOTS = 16_384
@@ -27,8 +28,8 @@ def open_counters(
         return RedisCounters(connector(url), metrics, local, timeout_seconds)
     seeds, login, _ = split_url(url, 6379)
 
-    def open_node(address: Address, node_watcher: StoreMetrics, owns: Callable[[str], bool]) -> RedisCounters:
-        return RedisCounters(node_connector(address, login), node_watcher, local, timeout_seconds, owns)
+    def open_node(address: Address, node_metrics: StoreMetrics, owns: Callable[[str], bool]) -> RedisCounters:
+        return RedisCounters(node_connector(address, login), node_metrics, local, timeout_seconds, owns)
 
     return ClusterCounters(seeds, login, open_node, metrics)
 
@@ -36,8 +37,8 @@ def open_counters(
 class ClusterCounters:
     """Sends each caller to the primary that has its slot. A primary that is away degrades its own callers alone.
 
-    Charges of one request that live on several slots (a caller's and a global rule's) are made one after the other, and
-    given back if a later one is over limit: no more is admitted than the rules say, for a moment perhaps less.
+    Charges of one request may live on several slots: a caller's and a global rule's. They are made one after the other,
+    and given back if a later one is over limit. So no more is admitted than the rules say; for a moment perhaps less.
     """
 
     def __init__(
@@ -61,46 +62,37 @@ class ClusterCounters:
         """Whether every slot is counted."""
         return None not in self._by_slot and all(node.is_up for node in self._nodes.values())
 
-    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
-        """Nothing is charged ahead where the charges lie in several slots."""
+    async def decide(self, charges: Sequence[Charge], lease_request: LeaseRequest = NO_LEASE) -> CounterReply:
+        """One decision. Nothing is prepaid where the charges live on several slots."""
         if len({charge.tag for charge in charges}) == 1:
-            return await self._node(charges[0].tag).lease(charges, lease_request)
-        now_us, readings = await self.decide(charges)
-        return now_us, 0, readings
-
-    async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
-        tags = {charge.tag: charge.is_enforced for charge in sorted(charges, key=lambda charge: charge.is_enforced)}
-        if len(tags) == 1:
-            return await self._node(charges[0].tag).decide(charges)
-        # What is enforced comes first: once it is over limit the rest is only read, and what was charged is given back.
-        now_us, passes, readings = 0, True, dict[str, Reading]()
-        for tag in sorted(tags, key=lambda tag: not tags[tag]):
-            ours = [
+            return await self._node(charges[0].key).decide(charges, lease_request)
+        now_us, passes, readings = 0, True, dict[CounterKey, Reading]()
+        for tag in _tags_in_order(charges):
+            asked = [
                 charge if passes or charge.is_post_charge else charge._replace(hits=0)
                 for charge in charges
                 if charge.tag == tag
             ]
-            now_us, answers = await self._node(tag).decide(ours)
-            readings |= {charge.key: reading for charge, reading in zip(ours, answers, strict=True)}
-            if passes and not request_passes(ours, answers):
+            now_us, held, _ = await self._node(asked[0].key).decide(asked)
+            readings |= {charge.key: reading for charge, reading in zip(asked, held, strict=True)}
+            if passes and not request_passes(asked, held):
                 passes = False
                 await self._give_back(charges, readings, tag)
-        return now_us, [readings[charge.key] for charge in charges]
+        return CounterReply(now_us, [readings[charge.key] for charge in charges])
 
-    async def _give_back(self, charges: Sequence[Charge], readings: dict[str, Reading], over_limit_by: str) -> None:
-        """Undo what earlier slots charged for a request that is over limit in a later one."""
+    async def _give_back(self, charges: Sequence[Charge], readings: dict[CounterKey, Reading], over_limit: str) -> None:
+        """Undo what earlier slots charged for a request that is over limit under this tag."""
         for charge in charges:
             reading = readings.get(charge.key)
-            is_charged = reading is not None and reading.passes and charge.hits and charge.tag != over_limit_by
-            if charge.is_post_charge or not is_charged:
-                continue
-            await self._node(charge.tag).operate(charge.tag, charge.rule.name, "grant", charge.hits)
+            is_charged = reading is not None and reading.passes and charge.hits and charge.tag != over_limit
+            if is_charged and not charge.is_post_charge:
+                await self._node(charge.key).operate(charge.key, "grant", charge.hits)
 
-    async def operate(self, tag: str, rule_name: str, verb: Verb, *values: int | str) -> int:
-        return await self._node(tag).operate(tag, rule_name, verb, *values)
+    async def operate(self, key: CounterKey, verb: Verb, *values: int | str) -> int:
+        return await self._node(key).operate(key, verb, *values)
 
-    async def note(self, tag: str, rule_name: str) -> str:
-        return await self._node(tag).note(tag, rule_name)
+    async def note(self, key: CounterKey) -> str:
+        return await self._node(key).note(key)
 
     async def run(self) -> None:
         """Follow the cluster's slots, until cancelled."""
@@ -113,14 +105,14 @@ class ClusterCounters:
         finally:
             await self._close(list(self._nodes))
 
-    def _node(self, tag: str) -> RedisCounters:
-        address = self._by_slot[slot_of(keys(tag, "")[0])]
+    def _node(self, key: CounterKey) -> RedisCounters:
+        address = self._by_slot[slot_of(store_keys(key).bucket)]
         if address is None:
             raise CountersUnavailable("no node has this slot")
         return self._nodes[address]
 
     async def _refresh(self) -> None:
-        """Ask any node that answers; keep what is known if none does."""
+        """Ask the nodes in turn until one replies; keep what is known if none does."""
         reason = "no node is known"
         for address in dict.fromkeys((*self._nodes, *self._seeds)):
             try:
@@ -139,7 +131,7 @@ class ClusterCounters:
                 by_slot[first : last + 1] = [address] * (last + 1 - first)
         self._by_slot = by_slot
         for address in slots.keys() - self._nodes.keys():
-            node = self._open_node(address, _NodeWatcher(self, address), self._owner(address))
+            node = self._open_node(address, _NodeMetrics(self, address), self._owner(address))
             self._nodes[address] = node
             self._running[address] = asyncio.create_task(node.run())
         await self._close([address for address in self._nodes if address not in slots])
@@ -172,8 +164,14 @@ class ClusterCounters:
         return self._metrics
 
 
-class _NodeWatcher:
-    """One node's reports. The cluster is up when all its nodes are."""
+def _tags_in_order(charges: Sequence[Charge]) -> list[str]:
+    """What is enforced comes first: once it is over limit, the rest is only read."""
+    enforced = {charge.tag for charge in charges if charge.is_enforced}
+    return sorted({charge.tag: None for charge in charges}, key=lambda tag: tag not in enforced)
+
+
+class _NodeMetrics:
+    """What one node reports. The cluster is up when all its nodes are."""
 
     def __init__(self, cluster: ClusterCounters, address: Address) -> None:
         self._cluster = cluster

@@ -1,4 +1,4 @@
--- One request's charges, all or none. The Python twin is counters/memory.py; a differential test holds them together.
+-- One request's charges, all or none. The Python twin is counters/tally.py; a differential test holds them together.
 --
 -- KEYS, for each charge: its bucket, its log, its override (prelude.lua).
 -- ARGV[1]  the time (prelude.lua)
@@ -12,12 +12,24 @@
 --   ARGV[at + 4]  mode: 0 is enforced; 1 is a shadow, which counts and is over limit for itself alone; 2 is a
 --                 post-charge, which takes the hits, or what is left of the limit
 --
--- The reply: the time, the requests that were leased; then for each charge, as before it: used, oldest, level, burst wait
--- and minute wait; then for each override in force: its charge's number, until when, capacity, refill, rpm.
 --
--- A lease is prepaid: it is charged as if it were spent at its end. Its members have that time, and the bucket is at least
--- as full as leaves nothing to refill until then. So it may be spent at any moment before, and no window holds more than
--- the limit.
+-- The reply (scripts.py reads it):
+--   [1]  the time
+--   [2]  how many more requests were leased
+--   then for each charge, as its counter was before it:
+--     hits in the window
+--     the time of the oldest of them; 0 where there is none
+--     the bucket's level
+--     the wait until the bucket has room: 0, microseconds, or NEVER
+--     the wait until the minute has room
+--   then for each override in force:
+--     the number of its charge, from 1
+--     until when
+--     its capacity, its refill and its rpm
+--
+-- A lease is prepaid: it is charged as if all of it were spent at its end. Its members get that time, and the bucket is
+-- set so full that nothing refills until then. So it may be spent at any moment before its end, and no window holds more
+-- than the limit.
 
 local ENFORCED, POST_CHARGE = '0', '2'
 local SHARE = 20          -- a lease is at most this part of the smaller of burst and rpm

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Protocol
 
-from ratelimit_service.counters.memory import wall_clock_us
-from ratelimit_service.counters.redis import Script
+from ratelimit_service.clocks import wall_clock_us
+from ratelimit_service.counters.scripts import Arguments, Script
 from ratelimit_service.limits import NEVER
 from ratelimit_service.windows import Reading, Spend, passes, slot_us
 
@@ -30,7 +30,7 @@ class Windows(Protocol):
 class Scripted(Protocol):
     """A store that runs a script; `counters.redis.RedisCounters` is one."""
 
-    async def call(self, script: Script, arguments: tuple[str | int, ...]) -> Any: ...
+    async def call(self, script: Script, arguments: Arguments) -> Any: ...
 
 
 class RedisWindows:
@@ -48,8 +48,8 @@ class RedisWindows:
             for number in (unit.window_us, slot_us(unit), limit, hits, int(is_shadow))
         ]
         names = [f"mgw:rls:{spend.key}" for spend in spends]
-        answer = await self._store.call(self._script, (len(names), *names, now_us, *values))
-        return answer[0], [Reading._make(answer[at : at + 3]) for at in range(1, len(answer), 3)]
+        now_us, *numbers = await self._store.call(self._script, (len(names), *names, now_us, *values))
+        return now_us, [Reading(*numbers[at : at + 3]) for at in range(0, len(numbers), 3)]
 
 
 class MemoryWindows:

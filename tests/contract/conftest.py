@@ -25,7 +25,7 @@ from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.limiter import Limiter
 from ratelimit_service.metrics import Metrics as RatelimitMetrics
 from ratelimit_service.policy import read_policy as read_ratelimit_policy
-from ratelimit_service.server import RateLimitServer
+from ratelimit_service.rate_limit_server import RateLimitServer
 from tests.support.configs import TOPOLOGY
 
 SECRET = "a secret of more than sixty-four bytes, which is what HS512 asks for, too"

@@ -20,7 +20,7 @@ from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from ratelimit_service import responses as limit_answers
 from ratelimit_service.descriptors import ANONYMOUS, DOMAIN, NOBODY, Descriptor, read_descriptor
-from ratelimit_service.server import SERVICE as RATELIMIT_SERVICE
+from ratelimit_service.rate_limit_server import SERVICE as RATELIMIT_SERVICE
 from tests.support.configs import default_config, rich_config
 
 MakeGateway = Callable[[GatewayConfig], Any]

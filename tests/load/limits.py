@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from controlplane.local.binaries import find_valkey
-from ratelimit_service.counters.redis import Script, decide_arguments
+from ratelimit_service.counters.scripts import Script, decide_arguments
 from ratelimit_service.descriptors import Descriptor, caller_tag
 from ratelimit_service.limits import Charge, Limit, Rule
 from tests.load.bench import Bench

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
 
 import pytest
 from lupa.luajit21 import LuaRuntime
 
-from controlplane.translate import headers, lua_filter, lua_literal
+from controlplane.translate import headers, lua_filter
 from tests.support.configs import ROOT
+from tests.support.lua_names import code, declared, names
 
 FOLDER = resources.files("controlplane.translate").joinpath("lua")
 MODULES = sorted(file.name.removesuffix(".lua") for file in FOLDER.iterdir())
@@ -22,43 +22,6 @@ GLOBALS = {
     "EnvoyTimestampResolution",
 }
 """What a script may use beside its arguments."""
-IGNORED = re.compile(r"""--[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""")
-TOKEN = re.compile(r"[A-Za-z_]\w*|[{}()]|[.:]+|==|\S")
-DECLARED = re.compile(
-    r"\blocal (?!function)([\w, ]+)|\bfunction (\w+)|\bfunction ?\w*\(([\w, ]*)\)|\bfor ([\w, ]+) (?:in|=)"
-)
-
-
-def code(module: str) -> str:
-    """The text without comments and strings."""
-    return IGNORED.sub('""', lua_filter.source(module))
-
-
-def names(module: str) -> Counter[str]:
-    """The names that stand for a variable: no field, no method, no name of an entry in a table."""
-    tokens = ["", *TOKEN.findall(code(module)), ""]
-    found: Counter[str] = Counter()
-    brackets = []
-    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if token in "{(":
-            brackets.append(token)
-        elif token in "})":
-            brackets.pop()
-        is_entry = brackets[-1:] == ["{"] and before in ("{", ",") and after == "="
-        if (
-            re.match(r"[A-Za-z_]", token)
-            and token not in lua_literal.KEYWORDS
-            and before not in (".", ":")
-            and not is_entry
-        ):
-            found[token] += 1
-    return found
-
-
-def declared(module: str) -> set[str]:
-    lists = [group for found in DECLARED.findall(code(module)) for group in found]
-    lists += re.findall(r"\bfunction \w+\(([\w, ]*)\)", code(module))
-    return {name for each in lists for name in re.findall(r"\w+", each)}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -70,15 +33,16 @@ def test_it_compiles(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_global_but_the_known_ones(module: str) -> None:
     """A misspelt name would be nil, and found out by a request."""
-    assert set(names(module)) - declared(module) <= GLOBALS
+    assert set(names(lua_filter.source(module))) - declared(lua_filter.source(module)) <= GLOBALS
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_declared_in_vain(module: str) -> None:
     """Each local name is used."""
-    found = names(module)
+    text = lua_filter.source(module)
+    found = names(text)
 
-    assert {name for name in declared(module) if found[name] == 1 and name != "_"} == set()
+    assert {name for name in declared(text) if found[name] == 1 and name != "_"} == set()
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -106,7 +70,7 @@ def test_every_module_is_needed() -> None:
 
 def test_what_a_script_reads_of_a_route_is_what_it_is_told() -> None:
     """A setting that is renamed on one side only fails here."""
-    read = {name for module in MODULES for name in re.findall(r"\bsettings\.(\w+)", code(module))}
+    read = {name for module in MODULES for name in re.findall(r"\bsettings\.(\w+)", code(lua_filter.source(module)))}
 
     assert read == set(headers.Setting)
 
@@ -115,7 +79,7 @@ def test_what_a_script_reads_of_a_route_is_what_it_is_told() -> None:
 def test_what_a_script_reads_of_the_configuration_is_what_it_is_told(module: str) -> None:
     """Each is in the head, too."""
     head = lua_filter.source(module).partition("\n\n")[0]
-    read = set(re.findall(r"\bconfig\.(\w+)", code(module)))
+    read = set(re.findall(r"\bconfig\.(\w+)", code(lua_filter.source(module))))
 
     assert read <= set(re.findall(r"\w+", head))
 
@@ -132,7 +96,7 @@ def locals_of(text: str) -> Iterator[int]:
 @pytest.mark.parametrize("module", MODULES)
 def test_there_is_room_for_local_names(module: str) -> None:
     """Lua 5.1 allows a function 200 local names and 60 of the functions around it."""
-    assert sum(locals_of(code(module))) < 60
+    assert sum(locals_of(code(lua_filter.source(module)))) < 60
 
 
 @pytest.mark.luacheck

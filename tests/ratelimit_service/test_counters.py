@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ratelimit_service.counters.base import CounterReply
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.limits import SECOND_US, Charge, Reading
 
@@ -25,7 +26,7 @@ async def decide(request: pytest.FixtureRequest) -> AsyncIterator[Decide]:
         async def decide_in_memory(at: float, *charges: Charge) -> list[Reading]:
             nonlocal now_us
             now_us = START_US + round(at * SECOND_US)
-            return (await memory.decide(charges))[1]
+            return (await memory.decide(charges)).readings
 
         yield decide_in_memory
         return
@@ -33,8 +34,8 @@ async def decide(request: pytest.FixtureRequest) -> AsyncIterator[Decide]:
     async with open_counters(request.getfixturevalue("valkey")) as counters:
 
         async def decide_in_redis(at: float, *charges: Charge) -> list[Reading]:
-            readings: list[Reading] = (await counters.decide(charges, START_US + round(at * SECOND_US)))[1]
-            return readings
+            reply: CounterReply = await counters.decide(charges, now_us=START_US + round(at * SECOND_US))
+            return reply.readings
 
         yield decide_in_redis
 
@@ -44,13 +45,13 @@ def passes(readings: Sequence[Reading]) -> bool:
 
 
 async def test_counts_before_it_adds(decide: Decide, a_charge: AChargeOf) -> None:
-    """A reading is what was there before: nothing at first, then one unit."""
+    """A reading is what was there before: nothing at first, then one hit."""
     assert await decide(0, a_charge()) == [Reading(0, 0, 0, 0, 0)]
     assert await decide(0.1, a_charge()) == [Reading(1, START_US, 0, 0, 0)]
 
 
 async def test_steady_caller(decide: Decide, a_charge: AChargeOf) -> None:
-    """A caller at exactly its rate is never refused, for minutes."""
+    """A caller at exactly its rate is never over limit, for minutes."""
     charge = a_charge(rps=1, rpm=60, burst=1)
 
     assert all([passes(await decide(second, charge)) for second in range(180)])
@@ -64,7 +65,7 @@ async def test_steady_caller_above_its_rate(decide: Decide, a_charge: AChargeOf)
 
 
 async def test_all_or_none(decide: Decide, a_charge: AChargeOf) -> None:
-    """When one charge of a request is refused, no other counter is touched."""
+    """When one charge of a request is over limit, no other counter is touched."""
     narrow = a_charge(rule="route:login", rpm=1)
     wide = a_charge()
     assert passes(await decide(0, narrow, wide))
@@ -83,7 +84,7 @@ async def test_equal_times_are_two_hits(decide: Decide, a_charge: AChargeOf) -> 
 
 
 async def test_peek(decide: Decide, a_charge: AChargeOf) -> None:
-    """A hits of 0 reads and takes nothing."""
+    """0 hits read and take nothing."""
     await decide(0, a_charge(hits=3))
     for _ in range(3):
         reading = (await decide(0, a_charge(hits=0)))[0]
@@ -109,8 +110,8 @@ async def test_counter_keeps_its_spending_when_numbers_change(decide: Decide, a_
     assert passes(await decide(0, a_charge(hits=140, rpm=200, burst=1000)))
 
 
-async def test_large_cost(decide: Decide, a_charge: AChargeOf) -> None:
-    """A hits of thousands is taken whole."""
+async def test_many_hits_at_once(decide: Decide, a_charge: AChargeOf) -> None:
+    """Thousands of hits are taken as a whole."""
     charge = a_charge(hits=4500, rpm=5000, burst=5000, rps=1000)
     assert passes(await decide(0, charge))
 

@@ -19,8 +19,10 @@ from ratelimit_service.leases import (
     Report,
     read_report,
 )
+from ratelimit_service.limits import CounterKey
 
 PLENTY = 1_000_000
+KEY = CounterKey("c" * 22, "tier")
 
 
 def a_report(holder: str = "w", serial: int = 0, spent: int = 0, *, wanted: bool = True) -> Report:
@@ -53,8 +55,8 @@ class Worker:
         leases = self.replicas[self.asks % len(self.replicas)]
         self.asks += 1
         report = Report(self.name, True, dict(self.uses))
-        lease_request = leases.request("key", report, self.most, self.now_us)
-        lease = leases.grant("key", report, lease_request.requests, 1) if lease_request.requests else None
+        lease_request = leases.request(KEY, report, self.most, self.now_us)
+        lease = leases.grant(KEY, report, lease_request.requests, 1) if lease_request.requests else None
         if lease is not None:
             self.of, self.left, self.ends_us = lease.replica, lease.requests, self.now_us + lease.span_us
             self.uses[self.of] = LeaseUse(lease.serial, self.uses.get(self.of, LeaseUse()).spent)
@@ -115,7 +117,7 @@ def test_one_lease_at_a_time() -> None:
     """What a worker's other requests ask while a lease is on its way brings no second one."""
     leases = Leases("r0")
     report = a_report()
-    wishes = [leases.request("key", report, PLENTY, number * 100) for number in range(3 * RISK)]
+    wishes = [leases.request(KEY, report, PLENTY, number * 100) for number in range(3 * RISK)]
 
     assert [lease_request.requests for lease_request in wishes if lease_request.requests] == [1]
 
@@ -126,9 +128,9 @@ def test_a_lease_that_never_came_is_waited_for_once() -> None:
     report = a_report()
     granted = []
     for number in range(8 * RISK):
-        lease_request = leases.request("key", report, PLENTY, number * 1_000)
+        lease_request = leases.request(KEY, report, PLENTY, number * 1_000)
         if lease_request.requests:
-            leases.grant("key", report, lease_request.requests, 1)
+            leases.grant(KEY, report, lease_request.requests, 1)
             granted.append(number)
 
     assert granted[0] == RISK - 1
@@ -138,12 +140,12 @@ def test_a_lease_that_never_came_is_waited_for_once() -> None:
 def test_what_the_store_refuses_is_no_lease() -> None:
     """Nothing was charged, so nothing is at risk."""
     leases, report = Leases("r0"), a_report()
-    while not leases.request("key", report, PLENTY, 0).requests:
+    while not leases.request(KEY, report, PLENTY, 0).requests:
         pass
 
-    assert leases.grant("key", report, 0, 1) is None
-    assert leases.request("key", report, PLENTY, SPAN_US // 2).requests == 0
-    assert leases.request("key", report, PLENTY, SPAN_US).requests >= 1
+    assert leases.grant(KEY, report, 0, 1) is None
+    assert leases.request(KEY, report, PLENTY, SPAN_US // 2).requests == 0
+    assert leases.request(KEY, report, PLENTY, SPAN_US).requests >= 1
 
 
 def test_a_worker_that_forgot_begins_anew() -> None:
@@ -153,7 +155,7 @@ def test_a_worker_that_forgot_begins_anew() -> None:
     worker.uses, worker.left = {}, 0
 
     assert {worker.ask().requests for _ in range(RISK - 1)} == {0}
-    assert leases.request("key", a_report("w", 10**6, 10**6), PLENTY, worker.now_us).requests == 0
+    assert leases.request(KEY, a_report("w", 10**6, 10**6), PLENTY, worker.now_us).requests == 0
 
 
 def test_a_replica_that_is_new_begins_anew() -> None:
@@ -187,7 +189,7 @@ def test_a_worker_that_awaits_one_gets_none() -> None:
 
     for _ in range(RISK):
         waiting = Report("w", False, worker.uses)
-        assert leases.request("key", waiting, PLENTY, worker.now_us).requests == 0
+        assert leases.request(KEY, waiting, PLENTY, worker.now_us).requests == 0
     assert worker.ask().requests > 0
 
 
@@ -212,8 +214,8 @@ def test_memory_is_bounded() -> None:
     """The least recently seen callers and workers are forgotten."""
     leases = Leases("r0", max_callers=10)
     for number in range(100):
-        leases.request(f"key{number}", a_report(), PLENTY, number)
-        leases.request("key", a_report(f"w{number}"), PLENTY, number)
+        leases.request(CounterKey(f"{number}", "tier"), a_report(), PLENTY, number)
+        leases.request(KEY, a_report(f"w{number}"), PLENTY, number)
 
     assert len(leases) == 10 < MAX_CALLERS
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from ratelimit_service.counters.base import CounterReply
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.descriptors import Descriptor
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import NO_LEASE, LeaseRequest, LeaseUse, Report
 from ratelimit_service.limiter import Limiter, charges_for, failure_mode, may_lease
-from ratelimit_service.limits import MAX_CHARGE, Charge, Reading
+from ratelimit_service.limits import MAX_CHARGE, Charge
 from ratelimit_service.policy import read_policy
 
 NUMBERS = {"rps": 1000, "rpm": 10, "burst": 1000}
@@ -38,10 +39,7 @@ def a_request_to_count(route: str = "content", tier: str = "free", caller: str =
 class NoCounters:
     """A store that is away."""
 
-    async def decide(self, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
-        raise CountersUnavailable("away")
-
-    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
+    async def decide(self, charges: Sequence[Charge], lease_request: LeaseRequest = NO_LEASE) -> CounterReply:
         raise CountersUnavailable("away")
 
 
@@ -56,7 +54,7 @@ def limiter(recorder: Any) -> Limiter:
 
 
 async def test_one_budget_over_routes(limiter: Limiter) -> None:
-    """Routes without limits of their own share the caller's budget, each at its hits."""
+    """Routes without limits of their own share the caller's budget, each at its cost."""
     assert await admitted(limiter, a_request_to_count("content"), times=4) == 4
     assert await admitted(limiter, a_request_to_count("search")) == 3
     assert await admitted(limiter, a_request_to_count("content")) == 0
@@ -83,24 +81,24 @@ async def test_unknown_tier_has_its_own_bucket(limiter: Limiter) -> None:
 
 
 async def test_hits(limiter: Limiter) -> None:
-    """Hits multiply the hits of the route."""
+    """Hits multiply the cost of the route."""
     assert await admitted(limiter, a_request_to_count("search", hits=2)) == 2
 
 
 async def test_free_route(limiter: Limiter) -> None:
-    """A route of hits 0 is not limited."""
+    """A route of cost 0 is not limited."""
     assert await admitted(limiter, a_request_to_count("ping")) == 50
 
 
 def test_same_counter_twice() -> None:
-    """Two descriptors that name one counter charge it once, with both costs."""
+    """Two descriptors that name one counter charge it once, with the hits of both."""
     charges = charges_for([a_request_to_count("search"), a_request_to_count("content")], PLAN)
 
     assert [(charge.rule.name, charge.hits) for charge in charges] == [("tier", 3)]
 
 
 def test_absurd_hits() -> None:
-    """A hits beyond every limit is cut to one that is still beyond."""
+    """More hits than every limit are cut to a number that is still more."""
     assert charges_for([a_request_to_count(hits=2**32 - 1)] * 3, PLAN)[0].hits == MAX_CHARGE
 
 
@@ -134,16 +132,15 @@ LEASED_PLAN = read_policy(
 
 
 class Granting(MemoryCounters):
-    """A store that charges ahead whatever is wished for."""
+    """A store that prepays whatever is asked for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.wishes: list[LeaseRequest] = []
+        self.requests: list[int] = []
 
-    async def lease(self, charges: Sequence[Charge], lease_request: LeaseRequest) -> tuple[int, int, list[Reading]]:
-        self.wishes.append(lease_request)
-        now_us, readings = await self.decide(charges)
-        return now_us, lease_request.requests, readings
+    async def decide(self, charges: Sequence[Charge], lease_request: LeaseRequest = NO_LEASE) -> CounterReply:
+        self.requests.append(lease_request.requests)
+        return (await super().decide(charges))._replace(leased=lease_request.requests)
 
 
 def a_worker(lease: str = "e1/", route: str = "content") -> Descriptor:
@@ -151,7 +148,7 @@ def a_worker(lease: str = "e1/", route: str = "content") -> Descriptor:
 
 
 async def leased(limiter: Limiter, descriptor: Descriptor, times: int = 2_000) -> list[int]:
-    """The units of the leases that a worker gets who asks so often without a pause, and spends each."""
+    """The requests in the leases that a worker gets who asks so often without a pause, and spends each."""
     units = []
     for _ in range(times):
         lease = (await limiter.check([descriptor], LEASED_PLAN)).lease
@@ -170,11 +167,11 @@ async def test_a_busy_worker_gets_leases(recorder: Any) -> None:
     assert max(await leased(Limiter(store, None, recorder), a_worker())) == LEASED_BURST // 2 // 20
     search = a_worker("e1/search", "search")
     assert max(await leased(Limiter(store, None, recorder), search)) == LEASED_BURST // 2 // 2 // 20
-    assert NO_LEASE not in store.wishes
+    assert max(store.requests) == LEASED_BURST // 2 // 20
 
 
 async def test_a_lease_is_observed_by_the_share(recorder: Any) -> None:
-    """What was charged ahead counts where the store goes away."""
+    """What was prepaid counts where the store goes away."""
     local = MemoryCounters()
     units: list[int] = []
     limiter = Limiter(Granting(), local, recorder)
@@ -191,7 +188,7 @@ async def test_other_numbers_no_lease(recorder: Any, lease: str) -> None:
     store = Granting()
 
     assert set(await leased(Limiter(store, None, recorder), a_worker(lease))) == {0}
-    assert store.wishes == []
+    assert set(store.requests) == {0}
 
 
 def test_a_policy_without_a_name_has_no_leases() -> None:
@@ -199,13 +196,13 @@ def test_a_policy_without_a_name_has_no_leases() -> None:
     assert may_lease([a_worker("/")], PLAN) is None
 
 
-def test_several_questions_no_lease() -> None:
-    """What one descriptor of several would have to be charged ahead, nobody says."""
+def test_several_descriptors_no_lease() -> None:
+    """What one descriptor of several would have to be prepaid, nobody says."""
     assert may_lease([a_worker(), a_request_to_count()], LEASED_PLAN) is None
 
 
 def test_routes_that_depart_have_leases_of_their_own() -> None:
-    """Their workers are told apart, as in the front door."""
+    """Their workers are told apart, as in the request filter."""
     reports = [may_lease([a_worker(f"e1/{route}")], LEASED_PLAN) for route in ("", "search")]
 
     assert [report and report.holder for report in reports] == ["w/", "w/search"]

@@ -11,6 +11,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from ratelimit_service.counters.base import CounterReply
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.limits import SECOND_US, WINDOW_US, Charge, Limit, Reading, Rule, Verdict, judge
 
@@ -34,20 +35,20 @@ class Caller:
     def spend_now(self, hits: int = 1) -> Verdict:
         charges = [Charge("c" * 22, Rule("tier", self.limit), hits)]
         if self.replicas:
-            readings = self.counters.decide_share(charges, self.replicas)[1]
+            readings = self.counters.decide_share(charges, self.replicas).readings
         else:
-            readings = decide(self.counters, charges)[1]
+            readings = decide(self.counters, charges)
         verdict = judge(self.now_us, charges, readings)
         assert verdict
         return verdict
 
 
-def decide(counters: MemoryCounters, charges: Sequence[Charge]) -> tuple[int, list[Reading]]:
+def decide(counters: MemoryCounters, charges: Sequence[Charge]) -> list[Reading]:
     """Counting in memory never waits, so the coroutine ends at its first step."""
     with pytest.raises(StopIteration) as stop:
         counters.decide(charges).send(None)
-    answer: tuple[int, list[Reading]] = stop.value.value
-    return answer
+    reply: CounterReply = stop.value.value
+    return reply.readings
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def decide(counters: MemoryCounters, charges: Sequence[Charge]) -> tuple[int, li
         pytest.param(
             Limit(1, 3, 3),
             [(0, 3, True, 0, 0), (1, 1, False, 0, 59), (59, 1, False, 0, 1), (60, 3, True, 0, 0)],
-            id="when both rules refuse, the later time is told",
+            id="when both rules are over limit, the later time is told",
         ),
         pytest.param(
             Limit(0.5, 100, 1),
@@ -113,7 +114,7 @@ def test_exactly_burst_at_once() -> None:
     assert [caller.spend(0).allowed for _ in range(25)] == [True] * 20 + [False] * 5
 
 
-def test_refusal_costs_nothing() -> None:
+def test_over_limit_costs_nothing() -> None:
     """A caller that hammers is admitted as if it had waited."""
     caller = Caller(Limit(1, 1000, 1))
     passed = [at for at in range(0, 10_000, 50) if caller.spend(at / 1000).allowed]
@@ -248,7 +249,7 @@ def test_share(replicas: int, each: int) -> None:
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 def test_share_of_what_was_left(replicas: int) -> None:
-    """A replica that followed the store shares what was left: in all at most the limit and one unit a replica."""
+    """A replica that followed the store shares what was left: in all at most the limit and one hit for each replica."""
     limit, spent = Limit(1000, 100, 1000), 61
     admitted = spent
     for _ in range(replicas):

@@ -1,4 +1,4 @@
-"""Both scripts against the model, over random histories of requests and of an operator's hands."""
+"""Both scripts against the model, over random histories of requests and of an operator's changes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import Script, decide_arguments, operate_arguments, read_reply
-from ratelimit_service.leases import NO_LEASE
-from ratelimit_service.limits import WINDOW_US, Charge, Limit, Rule
+from ratelimit_service.counters.scripts import Script, decide_arguments, operate_arguments, read_reply
+from ratelimit_service.limits import WINDOW_US, Charge, CounterKey, Limit, Rule
 from tests.support.valkey import run_script
 
 START_US = 1_800_000_000_000_000
@@ -26,7 +25,7 @@ waits_us = st.one_of(
     st.just(0), st.integers(1, 300_000), st.integers(0, 2 * WINDOW_US), st.integers(-WINDOW_US, 0), st.just(WINDOW_US)
 )
 callers, names = st.sampled_from("ab"), st.sampled_from(["tier", "global:x", "route:y"])
-kinds = st.sampled_from(["enforced", "enforced", "shadow", "late"])
+kinds = st.sampled_from(["enforced", "enforced", "shadow", "post-charge"])
 one_charge = st.tuples(callers, names, st.integers(0, 10), kinds)
 requests = st.tuples(st.just("decide"), st.lists(one_charge, min_size=1, max_size=4), st.integers(0, 9))
 resets = st.tuples(st.sampled_from(["reset", "remove"]), callers, names, st.just(()))
@@ -59,7 +58,7 @@ def client(shared_valkey: Any) -> redis.Redis:
 def charges_of(asked: list[Any], limit: Limit) -> list[Charge]:
     unique = {(caller, name): (hits, kind) for caller, name, hits, kind in asked}
     return [
-        Charge(caller * 22, Rule(name, limit, is_shadow=kind == "shadow"), hits, kind == "late")
+        Charge(caller * 22, Rule(name, limit, is_shadow=kind == "shadow"), hits, kind == "post-charge")
         for (caller, name), (hits, kind) in unique.items()
     ]
 
@@ -67,7 +66,7 @@ def charges_of(asked: list[Any], limit: Limit) -> list[Charge]:
 @given(st.lists(limit_numbers, min_size=2, max_size=3), st.lists(steps, max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_scripts_equal_the_model(client: redis.Redis, limits: list[Limit], history: list[Any]) -> None:
-    """Whatever is asked, told late, tried as a shadow, overridden, reset or given back: both say the same."""
+    """Whatever is asked, post-charged, tried as a shadow, overridden, reset or given back: both say the same."""
     client.flushdb()
     now_us = START_US
     model = MemoryCounters(clock=lambda: now_us, quiet_us=2 * START_US)
@@ -77,18 +76,19 @@ def test_scripts_equal_the_model(client: redis.Redis, limits: list[Limit], histo
             if verb == "decide":
                 charges = charges_of(what[0], limits[what[1] % len(limits)])
                 answer: Any = run_script(client, DECIDE.sha, decide_arguments(charges, now_us))
-                assert read_reply(answer, len(charges)) == runner.run(model.lease(charges, NO_LEASE))
+                assert read_reply(answer, len(charges)) == runner.run(model.decide(charges))
             else:
                 caller, name, values = what
-                told = run_script(client, OPERATE.sha, operate_arguments(caller * 22, name, verb, values, now_us))
-                assert told == runner.run(model.operate(caller * 22, name, verb, *values))
+                key = CounterKey(caller * 22, name)
+                told = run_script(client, OPERATE.sha, operate_arguments(key, verb, values, now_us))
+                assert told == runner.run(model.operate(key, verb, *values))
 
 
 def test_an_override_ends_by_itself(client: redis.Redis) -> None:
     """Its key expires with it."""
     client.flushdb()
     values = (0, 5_000_000, 10, 1000, 10, "{}")
-    run_script(client, OPERATE.sha, operate_arguments("c" * 22, "tier", "override", values))
+    run_script(client, OPERATE.sha, operate_arguments(CounterKey("c" * 22, "tier"), "override", values))
 
     (key,) = client.keys("*")
     assert 4_000 < client.pttl(key) <= 5_000

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratelimit_service.limits import SECOND_US, WINDOW_US, Limit
+from ratelimit_service.limits import SECOND_US, WINDOW_US, CounterKey, Limit
 from ratelimit_service.quota import (
     FILL_SECONDS,
     HORIZON_US,
@@ -36,7 +36,7 @@ REPORT_US = 5 * SECOND_US
 def quotas_of(limit: Limit) -> Quotas:
     """Quotas in which every bucket of a caller draws on one counter."""
     quotas = Quotas()
-    quotas.adopt(lambda bucket: Budget(dict(bucket)["caller"], limit), START)
+    quotas.adopt(lambda bucket: Budget(CounterKey(dict(bucket)["caller"], "tier"), limit), START)
     return quotas
 
 
@@ -175,7 +175,7 @@ def test_new_numbers_hold_at_once() -> None:
     quotas = quotas_of(FREE)
     quotas.report(1, ALICE, 60, 0, START)
 
-    told = quotas.adopt(lambda bucket: Budget("platform/alice", Limit(5, 80, 10)), START + 1)
+    told = quotas.adopt(lambda bucket: Budget(CounterKey("platform/alice", "tier"), Limit(5, 80, 10)), START + 1)
 
     share = shares(told)[1]
     assert share is not None and share.tokens <= 10 and share.worst(HORIZON_US) <= 20
@@ -186,7 +186,7 @@ def test_a_bucket_that_moves_to_another_counter_begins_anew() -> None:
     quotas = quotas_of(FREE)
     quotas.report(1, ALICE, 1, 0, START)
 
-    told = quotas.adopt(lambda bucket: Budget("elsewhere", FREE), START + 1)
+    told = quotas.adopt(lambda bucket: Budget(CounterKey("elsewhere", "tier"), FREE), START + 1)
 
     assert told == [Assignment(1, ALICE, None)]
     assert shares(quotas.report(1, ALICE, 1, 0, START + 2)) == {1: Share(20, 600)}
@@ -213,7 +213,7 @@ STEPS = st.lists(
 
 
 def _budget(limit: Limit, _bucket: object) -> Budget:
-    return Budget("platform/alice", limit)
+    return Budget(CounterKey("platform/alice", "tier"), limit)
 
 
 @given(LIMITS, STEPS)

@@ -14,12 +14,13 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ratelimit_service.counters.base import CounterReply
 from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.counters.redis import Script, decide_arguments, keys, operate_arguments, read_reply
+from ratelimit_service.counters.scripts import Script, decide_arguments, operate_arguments, read_reply, store_keys
 from ratelimit_service.errors import CountersUnavailable
-from ratelimit_service.leases import SHARE, SPAN_US, LeaseRequest
-from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, Limit, Reading, Rule
+from ratelimit_service.leases import NO_LEASE, SHARE, SPAN_US, LeaseRequest
+from ratelimit_service.limits import TOKEN, WINDOW_US, Charge, CounterKey, Limit, Reading, Rule
 from service_kit.errors import StartFailed
 from tests.support.mgw import ROOT
 from tests.support.valkey import run_script
@@ -27,6 +28,7 @@ from tests.support.waiting import is_waiting, until
 
 START_US = 1_800_000_000_000_000
 ACharge = Callable[..., Charge]
+KEY = CounterKey("c" * 22, "tier")
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +39,16 @@ def client(shared_valkey: Any) -> redis.Redis:
 
 
 def decide(client: redis.Redis, charges: list[Charge], now_us: int = 0) -> tuple[int, list[Reading]]:
-    answer: Any = run_script(client, Script("decide.lua").sha, decide_arguments(charges, now_us))
-    now_us, leased, readings = read_reply(answer, len(charges))
-    assert leased == 0
-    return now_us, readings
+    reply = ask(client, charges, now_us)
+    assert reply.leased == 0
+    return reply.now_us, reply.readings
+
+
+def ask(
+    client: redis.Redis, charges: list[Charge], now_us: int = 0, lease_request: LeaseRequest = NO_LEASE
+) -> CounterReply:
+    arguments = decide_arguments(charges, now_us, lease_request)
+    return read_reply(run_script(client, Script("decide.lua").sha, arguments), len(charges))
 
 
 limit_numbers = st.builds(
@@ -71,7 +79,7 @@ def test_script_equals_model(client: redis.Redis, history: tuple[list[Limit], li
 
         with pytest.raises(StopIteration) as stop:
             model.decide(charges).send(None)
-        assert decide(client, charges, now_us) == stop.value.value
+        assert decide(client, charges, now_us) == stop.value.value[:2]
 
 
 def test_the_largest_numbers(client: redis.Redis) -> None:
@@ -84,7 +92,7 @@ def test_the_largest_numbers(client: redis.Redis) -> None:
         now_us += 7919 * step
         with pytest.raises(StopIteration) as stop:
             model.decide([charge]).send(None)
-        assert decide(client, [charge], now_us) == stop.value.value
+        assert decide(client, [charge], now_us) == stop.value.value[:2]
 
 
 def test_server_clock(client: redis.Redis, a_charge: ACharge) -> None:
@@ -102,16 +110,20 @@ def test_every_key_expires(client: redis.Redis, a_charge: ACharge) -> None:
 
     found: list[Any] = client.keys("*")
     assert {key[-4:] for key in found} == {b"tier", b"slow"}
-    assert all(60_000 < client.pttl(key) <= 61_001 for key in keys("c" * 22, "tier"))
-    assert all(200_000 < client.pttl(key) <= 201_001 for key in keys("c" * 22, "route:slow"))
+    assert all(60_000 < client.pttl(key) <= 61_001 for key in bucket_and_log("tier"))
+    assert all(200_000 < client.pttl(key) <= 201_001 for key in bucket_and_log("route:slow"))
 
 
 def test_keys_of_a_caller_share_a_slot(a_charge: ACharge) -> None:
     """The keys of one caller are braced alike, so that a cluster keeps them together."""
-    names = [name for rule in ("tier", "route:x") for name in keys("t" * 22, rule)]
+    names = [name for rule in ("tier", "route:x") for name in store_keys(CounterKey("t" * 22, rule))]
 
     assert {name[name.index("{") : name.index("}") + 1] for name in names} == {"{" + "t" * 22 + "}"}
-    assert len(set(names)) == 4
+    assert len(set(names)) == 6
+
+
+def bucket_and_log(rule: str) -> tuple[str, str]:
+    return store_keys(CounterKey("c" * 22, rule))[:2]
 
 
 def test_log_is_bounded(client: redis.Redis, a_charge: ACharge) -> None:
@@ -121,14 +133,14 @@ def test_log_is_bounded(client: redis.Redis, a_charge: ACharge) -> None:
     for second in range(600):
         decide(client, [charge], START_US + second * 500_000)
 
-    assert client.zcard(keys(charge.tag, "tier")[1]) <= 50
+    assert client.zcard(store_keys(charge.key).log) <= 50
 
 
 def test_lost_bucket(client: redis.Redis, a_charge: ACharge) -> None:
     """If the bucket alone is gone, the log's members are not overwritten."""
     client.flushdb()
     decide(client, [a_charge(hits=5)], START_US)
-    client.delete(keys("c" * 22, "tier")[0])
+    client.delete(store_keys(KEY).bucket)
     decide(client, [a_charge(hits=5)], START_US)
 
     assert decide(client, [a_charge(hits=0)], START_US)[1][0].used == 10
@@ -154,7 +166,7 @@ async def test_scripts_flushed(valkey: Any, open_counters: Any, recorder: Any, a
 
 async def test_spoilt_key(valkey: Any, open_counters: Any, recorder: Any, a_charge: ACharge) -> None:
     """A key that holds something else concerns its caller alone; the store stays up."""
-    valkey.client().lpush(keys("c" * 22, "tier")[1], "not ours")
+    valkey.client().lpush(store_keys(KEY).log, "not ours")
     async with open_counters(valkey) as counters:
         with pytest.raises(CountersUnavailable, match="WRONGTYPE"):
             await counters.decide([a_charge()])
@@ -180,15 +192,15 @@ from ratelimit_service.counters.connect import connector
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.limits import Charge, Limit, Rule
 from tests.support.waiting import until
-class Deaf:
+class NoMetrics:
     def __getattr__(self, name): return lambda *values: None
 async def main(url, calls):
-    counters = RedisCounters(connector(url), Deaf(), None, 5.0)
+    counters = RedisCounters(connector(url), NoMetrics(), None, 5.0)
     running = asyncio.create_task(counters.run())
     await until(lambda: counters.is_up)
     charge = Charge("c" * 22, Rule("tier", Limit(1000, 100, 1000)), 1)
     answers = await asyncio.gather(*(counters.decide([charge]) for _ in range(calls)))
-    print(sum(readings[0].passes for _, readings in answers))
+    print(sum(answer.readings[0].passes for answer in answers))
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
@@ -204,7 +216,7 @@ async def test_exact_over_processes(valkey: Any) -> None:
     outputs = [(await process.communicate())[0] for process in processes]
 
     assert sum(int(output) for output in outputs) == 100
-    assert valkey.client().zcard(keys("c" * 22, "tier")[1]) == 100
+    assert valkey.client().zcard(store_keys(KEY).log) == 100
 
 
 @pytest.mark.parametrize(
@@ -240,14 +252,13 @@ def passed_with_leases(client: redis.Redis, limit: Limit, history: list[Moment])
     now_us, held, passed = START_US, [(0, 0), (0, 0)], []
     for moment in history:
         now_us += moment.wait_us
-        units, ends_us = held[moment.worker]
-        if units and now_us <= ends_us:
-            held[moment.worker] = units - 1, ends_us
+        left, ends_us = held[moment.worker]
+        if left and now_us <= ends_us:
+            held[moment.worker] = left - 1, ends_us
             passed.append(now_us)
             continue
         lease_request = LeaseRequest(moment.lease_request)
-        answer: Any = run_script(client, Script("decide.lua").sha, decide_arguments([charge], now_us, lease_request))
-        _, leased, (reading,) = read_reply(answer, 1)
+        _, (reading,), leased = ask(client, [charge], now_us, lease_request)
         assert leased <= lease_request.requests
         assert leased <= min(limit.burst, limit.rpm) // SHARE
         assert reading.passes or not leased
@@ -281,15 +292,12 @@ def test_a_lease_is_granted_while_there_is_room(client: redis.Redis) -> None:
     charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
     granted = []
     for _ in range(30):
-        answer: Any = run_script(
-            client, Script("decide.lua").sha, decide_arguments([charge], START_US, LeaseRequest(128))
-        )
-        granted.append(read_reply(answer, 1)[1])
+        granted.append(ask(client, [charge], START_US, LeaseRequest(128)).leased)
 
     assert granted[:9] == [20] * 9
     assert sum(granted) + granted.index(0) <= 200
     assert set(granted[12:]) == {0}
-    assert client.zcard(keys("a" * 22, "tier")[1]) == 30 + sum(granted)
+    assert client.zcard(store_keys(charge.key).log) == 30 + sum(granted)
     assert all(client.pttl(key) > 0 for key in client.scan_iter())
 
 
@@ -298,7 +306,7 @@ def test_a_reset_leaves_leases_charged(client: redis.Redis) -> None:
     client.flushdb()
     charge = Charge("a" * 22, Rule("tier", Limit(1, 1000, 400)), 1)
     for _ in range(3):
-        run_script(client, Script("decide.lua").sha, decide_arguments([charge], START_US, LeaseRequest(20)))
+        ask(client, [charge], START_US, LeaseRequest(20))
 
     assert reset(client, START_US + 1) == 3
     (kept,) = decide(client, [charge._replace(hits=0)], START_US + 1)[1]
@@ -310,4 +318,4 @@ def test_a_reset_leaves_leases_charged(client: redis.Redis) -> None:
 def reset(client: redis.Redis, now_us: int) -> Any:
     script = Script("operate.lua")
     client.script_load(script.source)
-    return run_script(client, script.sha, operate_arguments("a" * 22, "tier", "reset", (), now_us))
+    return run_script(client, script.sha, operate_arguments(CounterKey("a" * 22, "tier"), "reset", (), now_us))

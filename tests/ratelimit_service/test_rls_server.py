@@ -12,8 +12,9 @@ from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from envoy_api.envoy.type.v3 import ratelimit_unit_pb2
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.metrics import Metrics
+from ratelimit_service.rate_limit_server import SERVICE
 from ratelimit_service.rls_policy import read_texts
-from ratelimit_service.rls_server import SERVICE, RlsServer
+from ratelimit_service.rls_server import RlsServer
 from ratelimit_service.windows import MAX_HITS
 
 POLICY = """

@@ -131,7 +131,7 @@ async def test_cluster(cluster: Any, recorder: Any, until: Any) -> None:
     async with counting(f"redis+cluster://127.0.0.1:1,127.0.0.1:{ports[1]}", recorder, until) as counters:
         for _ in range(7):
             answers = await asyncio.gather(*(counters.decide([a_charge(number)]) for number in range(60)))
-        assert all(readings[0].used == 5 and not readings[0].passes for _, readings in answers)
+        assert all(readings[0].used == 5 and not readings[0].passes for _, readings, _ in answers)
         assert all(redis.Redis(port=port).dbsize() > 20 for port in ports)
 
         both = [a_charge(0), a_charge(1000)]
@@ -148,7 +148,7 @@ async def test_cluster(cluster: Any, recorder: Any, until: Any) -> None:
 
 
 async def test_cluster_gives_back(cluster: Any, recorder: Any, until: Any) -> None:
-    """What earlier slots charged is given back when a later one refuses; an operator reaches each slot."""
+    """What earlier slots charged is given back when a later one is over limit; an operator reaches each slot."""
     _, ports = cluster
     async with counting(f"redis+cluster://127.0.0.1:{ports[0]}", recorder, until) as counters:
         pairs = [[a_charge(number), a_charge(1000)] for number in range(8)]
@@ -157,5 +157,5 @@ async def test_cluster_gives_back(cluster: Any, recorder: Any, until: Any) -> No
 
         assert passed == [True] * 5 + [False] * 3
         assert own == [1] * 5 + [0] * 3
-        assert await counters.operate(pairs[0][1].tag, "tier", "reset") == 5
-        assert await counters.note(pairs[0][1].tag, "tier") == ""
+        assert await counters.operate(pairs[0][1].key, "reset") == 5
+        assert await counters.note(pairs[0][1].key) == ""

@@ -1,4 +1,4 @@
-"""The operator's gRPC service, `mgw.limits.v1.Operator`: a Struct in, a Struct out. For the control plane alone."""
+"""The operations as a gRPC service, `mgw.limits.v1.Operator`: a Struct in, a Struct out. The control plane calls it."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ class OperatorServer:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     def _method(self, verb: Verb) -> Any:
-        async def answer(request: Struct, context: grpc.aio.ServicerContext[Struct, Struct]) -> Struct:
+        async def call(request: Struct, context: grpc.aio.ServicerContext[Struct, Struct]) -> Struct:
             try:
                 return ParseDict(await self.do(verb, MessageToDict(request)), Struct())
-            except OperationRejected as refusal:
+            except OperationRejected as error:
                 self._metrics.operated(verb, "refused")
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except CountersUnavailable as error:
                 self._metrics.operated(verb, "unavailable")
                 await context.abort(grpc.StatusCode.UNAVAILABLE, f"the store does not answer: {error}")
 
-        return answer
+        return call
 
     async def do(self, verb: Verb, values: dict[str, Any]) -> dict[str, Any]:
         """One operation: done, counted, and, where it changes something, logged with its reason."""
         plan = self._holder.plan
         if plan is None or self.operations is None:
             raise CountersUnavailable("starting, without a policy yet")
-        answer = await self.operations.do(verb, values, plan)
+        done = await self.operations.do(verb, values, plan)
         self._metrics.operated(verb, "done")
         if verb != "peek":
             log.info(f"limits.{verb}", **values)
-        return answer
+        return done

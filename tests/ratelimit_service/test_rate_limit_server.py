@@ -15,7 +15,7 @@ from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.limiter import Limiter
 from ratelimit_service.metrics import Metrics
 from ratelimit_service.policy import read_policy
-from ratelimit_service.server import RateLimitServer
+from ratelimit_service.rate_limit_server import RateLimitServer
 
 Ask = Callable[[rls_pb2.RateLimitRequest], Awaitable[rls_pb2.RateLimitResponse]]
 OK, OVER_LIMIT = rls_pb2.RateLimitResponse.OK, rls_pb2.RateLimitResponse.OVER_LIMIT

@@ -1,12 +1,12 @@
-"""Envoy's RateLimitService: a request in, one decision, a response out."""
+"""Envoy's RateLimitService for the gateway's own policy: a request in, one decision, a response out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import grpc
-import structlog
 
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from ratelimit_service.descriptors import DOMAIN, Descriptor, read_descriptor
@@ -20,7 +20,7 @@ _OK = rls_pb2.RateLimitResponse.OK
 _OVER_LIMIT = rls_pb2.RateLimitResponse.OVER_LIMIT
 _SECOND, _MINUTE = rls_pb2.RateLimitResponse.RateLimit.SECOND, rls_pb2.RateLimitResponse.RateLimit.MINUTE
 
-log = structlog.get_logger()
+ShouldRateLimit = Callable[[rls_pb2.RateLimitRequest, object], Awaitable[rls_pb2.RateLimitResponse]]
 
 
 class DecisionMetrics(Protocol):
@@ -46,12 +46,7 @@ class RateLimitServer:
         self._metrics = metrics
 
     def handler(self) -> grpc.GenericRpcHandler:
-        method = grpc.unary_unary_rpc_method_handler(
-            self.should_rate_limit,
-            request_deserializer=rls_pb2.RateLimitRequest.FromString,
-            response_serializer=rls_pb2.RateLimitResponse.SerializeToString,
-        )
-        return grpc.method_handlers_generic_handler(SERVICE, {"ShouldRateLimit": method})
+        return handler_of(self.should_rate_limit)
 
     async def should_rate_limit(
         self, request: rls_pb2.RateLimitRequest, context: object = None
@@ -91,6 +86,16 @@ class RateLimitServer:
         self._metrics.decided(tier, verdict is None or verdict.allowed, decision.mode)
         if verdict is not None and not verdict.allowed:
             self._metrics.over_limit(verdict.charge.rule.name, verdict.kind)
+
+
+def handler_of(should_rate_limit: ShouldRateLimit) -> grpc.GenericRpcHandler:
+    """The gRPC service whose one method this is."""
+    method = grpc.unary_unary_rpc_method_handler(
+        should_rate_limit,
+        request_deserializer=rls_pb2.RateLimitRequest.FromString,
+        response_serializer=rls_pb2.RateLimitResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, {"ShouldRateLimit": method})
 
 
 def read_descriptors(request: rls_pb2.RateLimitRequest) -> list[Descriptor]:
