@@ -181,11 +181,21 @@ def test_an_empty_key_set_is_a_fault_of_its_source(several: Gateway, source: Key
         source.publish(EDGE)
 
 
+def undecided(gateway: Gateway) -> int:
+    """Requests that were decided too late, as authz and Envoy count them: on a busy machine each may be a 503."""
+    authz, errors = (
+        gateway.metrics("authz"),
+        gateway.component("envoy")["admin"] + "/stats?filter=gateway.ext_authz.error",
+    )
+    late = [line for line in authz.splitlines() if line.startswith("mgw_authz_jwks_waits_given_up_total")]
+    return sum(int(float(line.split()[-1])) for line in [*late, *gateway.read(errors).splitlines()])
+
+
 def test_random_kids_cause_one_fetch_a_floor_interval(several: Gateway, source: KeySource) -> None:
     """Hundreds of kids that nobody has: each a 401, and at most one fetch a second, whoever asks at once."""
     wait_for_the_floor(source)
     stranger = edwards("stranger")
-    began, before = time.monotonic(), len(source.hits)
+    late, began, before = undecided(several), time.monotonic(), len(source.hits)
 
     def make() -> str:
         return stranger.sign(claims(iss=ISSUER["edge"]), kid=unique("kid"))
@@ -195,7 +205,8 @@ def test_random_kids_cause_one_fetch_a_floor_interval(several: Gateway, source: 
         assert eventually(lambda: time.monotonic() - began > 1.6 * FLOOR_SECONDS and load.answers[401] > 300, 20)
     elapsed = time.monotonic() - began
 
-    assert set(load.answers) == {401}
+    assert set(load.answers) <= {401, 503}
+    assert load.answers[503] <= undecided(several) - late
     background = 1 + elapsed // 15  # the control plane's own look, in one of the modes
     assert 1 <= len(source.hits) - before <= elapsed // FLOOR_SECONDS + 1 + background
 

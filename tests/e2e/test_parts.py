@@ -169,7 +169,10 @@ class TestRedis:
         )
 
         assert body["status"] == "degraded"
-        assert gateway.ask("/health/ready").status == 200
+        # A probe of authz, too, may be late on a busy machine: what is asked here is what the store's loss alone does.
+        alone = {"redis": False, "authz": True, "ratelimit": True}
+        ready = eventually(lambda: (got := gateway.ask("/health/ready")).json()["dependencies"] == alone and got)
+        assert ready and ready.status == 200
         degraded = [line for line in gateway.metrics("ratelimit").splitlines() if "share" in line or "degraded" in line]
         assert any(line.rpartition(" ")[2] not in ("0", "0.0") for line in degraded if not line.startswith("#"))
 
