@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from controlplane.translate.headers import Header
-from ratelimit_service.leases import MAX_REQUESTS, SPAN_US
+from ratelimit_service.leases import MAX_REQUESTS, RISK, SPAN_US
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import (
     ORIGIN,
@@ -354,8 +354,8 @@ def test_no_window_holds_more_than_the_limit(wide: Gateway) -> None:
     unsaid += int(decisions(wide, 2, 'mode="share"') - share_before)
     exact, used = len(through) - unsaid, the_tier(wide, caller, "tight")["used"]
     assert exact <= TIGHT["rpm"], f"{unsaid} more were not decided exactly"
-    assert 0.95 * TIGHT["rpm"] <= len(through)
-    assert exact <= used <= TIGHT["rpm"]
+    assert TIGHT["rpm"] - unsaid <= used <= TIGHT["rpm"], "the minute was used up"
+    assert exact <= used <= (1 + 1 / RISK) * len(through) + unsaid, "more was lost in leases than may be"
     assert decisions(wide, 2) - before < len(passages), "there were no leases"
 
 
@@ -553,14 +553,19 @@ def test_no_service_sees_a_lease(leasing: Gateway) -> None:
 
 def test_turned_off_every_request_is_asked_about(without: Gateway) -> None:
     """And each is told the exact rest."""
-    caller, before = unique(), decisions(without)
+    caller, before, silent = unique(), decisions(without), let_pass(without)
+    share_before = decisions(without, mode='mode="share"')
 
     passages = hammer_all(addresses(without), request_of(bearer(token(caller, "heavy")), PATH), 4, requests=100)
 
-    assert decisions(without) - before == len(passages) == 400
-    assert the_tier(without, caller, "heavy")["used"] == 400
-    told = sorted(int(passage.answer.value("x-ratelimit-remaining") or -1) for passage in passages)
-    assert told == list(range(HEAVY["rpm"] - 400, HEAVY["rpm"]))
+    # A request for which the service or the store was late may be charged twice, or told nothing.
+    late = let_pass(without) - silent + int(decisions(without, mode='mode="share"') - share_before)
+    assert abs(decisions(without) - before - 400) <= late
+    assert abs(the_tier(without, caller, "heavy")["used"] - 400) <= late
+    told = {passage.answer.value("x-ratelimit-remaining") for passage in passages}
+    exact = {str(HEAVY["rpm"] - number) for number in range(1, 401)}
+    assert len(passed(passages)) == 400
+    assert len(exact - told) <= late
     assert {
         name for passage in passages for name in Echo.of(passage.answer).names() if name.startswith("x-mgw")
     } == set()
