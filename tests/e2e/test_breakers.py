@@ -168,7 +168,8 @@ def test_a_slow_answer_is_a_timeout(gateway: Gateway) -> None:
     answer = gateway.ask("/t/hasty", headers=[("X-Demo-Delay", "5")], bearer_token=token(tier="pro"))
 
     assert (answer.status, answer.code) == (504, "TIMEOUT")
-    assert 0.3 <= answer.seconds < 1.5
+    # Envoy's timer counts whole milliseconds from when its loop last looked at the clock: a little before the request.
+    assert 0.3 - 0.005 <= answer.seconds < 1.5
 
 
 def test_a_dead_service_is_a_bad_gateway(gateway: Gateway) -> None:
