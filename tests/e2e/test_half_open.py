@@ -144,11 +144,17 @@ class Service:
         return await self.state() == state
 
     async def opens(self) -> None:
-        """The service falls ill, and the breaker opens."""
+        """The service falls ill, the breaker opens, and every thread of every Envoy has heard of it."""
         self.upstream.status = 500
         for _ in range(FAILURES):
             assert await self.ask() == 500
         await self.until("open", 2)
+        await until(self._refuses_everywhere, 2)
+
+    async def _refuses_everywhere(self) -> bool:
+        """Connections are spread over an Envoy's threads, so several tell of all of them."""
+        envoys = range(len(self.addresses))
+        return {*await asyncio.gather(*(self.ask(envoy) for envoy in envoys for _ in range(8)))} == {503}
 
 
 def a_document(port: int, trials: int = 1, **breaker: Any) -> dict[str, Any]:
