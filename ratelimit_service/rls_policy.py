@@ -16,8 +16,11 @@ import yaml
 
 from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.windows import MAX_HITS, Unit
+from service_kit.bounded_yaml import compose
+from service_kit.errors import YamlRejected
 
 SUFFIXES = (".yaml", ".yml")
+MAX_NUMBER_LENGTH = 64
 _DESCRIPTOR_KEYS = ("key", "value", "rate_limit", "descriptors", "shadow_mode", "detailed_metric")
 _LIMIT_KEYS = ("unit", "requests_per_unit", "unlimited", "name", "replaces")
 
@@ -118,13 +121,9 @@ class _Reader:
 
     def read(self, text: str, domains: dict[str, Level]) -> None:
         try:
-            root = yaml.compose(text, Loader=yaml.CSafeLoader)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            self.problems.append(f"{self._file}:{line}: no YAML: {error.problem}")
-            return
-        except yaml.YAMLError as error:
-            self.problems.append(f"{self._file}:1: no YAML: {error}")
+            root = compose(text)
+        except YamlRejected as error:
+            self.problems.append(f"{self._file}:{error.line}: {error.message}")
             return
         if root is None:
             self.problems.append(f"{self._file}:1: the file is empty")
@@ -241,5 +240,12 @@ class _Reader:
 
 
 def _plain(node: yaml.Node) -> Any:
-    """A scalar as YAML reads it."""
-    return yaml.CSafeLoader("").construct_object(node) if isinstance(node, yaml.ScalarNode) else node
+    """A scalar as YAML reads it; as it is written where YAML cannot, or would take quadratic time (`1:59:59:…`)."""
+    if not isinstance(node, yaml.ScalarNode):
+        return node
+    if len(node.value) > MAX_NUMBER_LENGTH:
+        return node.value
+    try:
+        return yaml.CSafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError):
+        return node.value

@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from controlplane.errors import ConfigRejected, Problem
+from service_kit.bounded_yaml import Path, compose, place
+from service_kit.errors import YamlRejected
 
 MAX_BYTES = 8 * 1024 * 1024
-MAX_DEPTH = 32
-MAX_NODES = 500_000
-"""Aliases are followed, so the count of nodes visited, not of nodes written, is what bounds an alias bomb."""
 
 MAX_NUMBER_LENGTH = 64
 """Characters of a scalar that is not text: YAML 1.1 has numbers (`1:59:59:…`) whose value takes quadratic time."""
@@ -28,7 +27,6 @@ PRIVATE_NAMES = re.compile(r"^MGW_|SECRET|TOKEN|PASSWORD")
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
-Path = tuple[str | int, ...]
 Mark = tuple[int, int]
 
 
@@ -66,32 +64,12 @@ def read(text: str) -> Document:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ConfigRejected([Problem("", f"the document is larger than {MAX_BYTES} bytes", 1, 1)])
     try:
-        _check_depth(text)
-        node = yaml.compose(text, Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise ConfigRejected([Problem("", error.problem or "not a YAML document", line, column)]) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigRejected([Problem("", f"not a YAML document: {error}", 1, 1)]) from error
+        node = compose(text)
+    except YamlRejected as error:
+        raise ConfigRejected([Problem(dotted(error.path), error.message, error.line, error.column)]) from error
     if node is None:
         raise ConfigRejected([Problem("", "the document is empty", 1, 1)])
     return _Walk().document(text, node)
-
-
-def _check_depth(text: str) -> None:
-    """Refuse deep nesting before anything recurses over it."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                mark: Any = event.start_mark
-                raise ConfigRejected(
-                    [Problem("", f"nested deeper than {MAX_DEPTH} levels", mark.line + 1, mark.column + 1)]
-                )
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
 
 
 class _Walk:
@@ -100,33 +78,26 @@ class _Walk:
     def __init__(self) -> None:
         self.marks: dict[Path, Mark] = {}
         self.problems: list[Problem] = []
-        self.visited = 0
         self.constructor = yaml.CSafeLoader("")
 
     def document(self, text: str, node: yaml.Node) -> Document:
-        data = self.value(node, (), frozenset())
+        data = self.value(node, ())
         if self.problems:
             raise ConfigRejected(self.problems)
         return Document(text, data, self.marks)
 
-    def value(self, node: yaml.Node, path: Path, above: frozenset[int]) -> Any:
-        self.visited += 1
-        self.marks.setdefault(path, _mark(node))
-        if self.visited > MAX_NODES:
-            raise ConfigRejected([Problem(dotted(path), f"more than {MAX_NODES} values", *_mark(node))])
-        if id(node) in above:
-            raise ConfigRejected([Problem(dotted(path), "an alias that contains itself", *_mark(node))])
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        self.marks.setdefault(path, place(node))
         if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, path, above | {id(node)})
+            return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
-            inside = above | {id(node)}
-            return [self.value(child, (*path, index), inside) for index, child in enumerate(node.value)]
+            return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
         try:
             return self.scalar(node)
         except LookupError:  # PyYAML's own, for `!!bool maybe` and `!!int ""`
-            self.problems.append(Problem(dotted(path), "cannot be read: not a value of this type", *_mark(node)))
+            self.problems.append(Problem(dotted(path), "cannot be read: not a value of this type", *place(node)))
         except (yaml.YAMLError, ValueError, ArithmeticError) as error:
-            self.problems.append(Problem(dotted(path), f"cannot be read: {error}", *_mark(node)))
+            self.problems.append(Problem(dotted(path), f"cannot be read: {error}", *place(node)))
         return None
 
     def scalar(self, node: yaml.Node) -> Any:
@@ -142,29 +113,25 @@ class _Walk:
             raise ValueError("not a finite number")
         return value
 
-    def mapping(self, node: yaml.MappingNode, path: Path, inside: frozenset[int]) -> dict[str, Any]:
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem(dotted(path), "a key must be text", *_mark(key_node)))
+                self.problems.append(Problem(dotted(path), "a key must be text", *place(key_node)))
                 continue
             key = str(key_node.value)
             here = (*path, key)
             if key in values:
-                self.problems.append(Problem(dotted(here), "the key stands here twice", *_mark(key_node)))
+                self.problems.append(Problem(dotted(here), "the key stands here twice", *place(key_node)))
                 continue
-            self.marks[here] = _mark(key_node)
-            values[key] = self.value(value_node, here, inside)
+            self.marks[here] = place(key_node)
+            values[key] = self.value(value_node, here)
         return values
 
 
 _TAG = "tag:yaml.org,2002:"
 _AS_WRITTEN = frozenset(_TAG + name for name in ("str", "timestamp", "value", "merge"))
 _JSON_SCALARS = frozenset(_TAG + name for name in ("null", "bool", "int", "float"))
-
-
-def _mark(node: yaml.Node) -> Mark:
-    return node.start_mark.line + 1, node.start_mark.column + 1
 
 
 def resolve(document: Document, environment: Mapping[str, str]) -> Any:

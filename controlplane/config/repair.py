@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from controlplane.config.document import Path
 from controlplane.config.model import GatewayConfig
 from controlplane.config.rules import Finding
+from service_kit.bounded_yaml import Path
 
 
 def shape(values: Any) -> tuple[GatewayConfig | None, list[Finding]]:

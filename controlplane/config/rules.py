@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
-from controlplane.config.document import Path
 from controlplane.config.jwks import from_pem, pinned
 from controlplane.config.model import IDEMPOTENT, GatewayConfig, GlobalLimit, Limit, Retries, Route, RuleLimit
+from service_kit.bounded_yaml import Path
 
 Finding = tuple[Path, str]
 Rule = Callable[[GatewayConfig], Iterator[Finding]]

@@ -167,3 +167,22 @@ def test_yaml_and_directories_are_this_form(tmp_path: Path) -> None:
     """Our own policy form is JSON; everything else tells itself apart by its name."""
     assert is_rls(tmp_path) and is_rls(Path("a.yaml")) and is_rls(Path("a.yml"))
     assert not is_rls(Path("a.json"))
+
+
+HOSTILE = {
+    "nested": "[" * 100_000,
+    "alias of itself": "domain: x\ndescriptors: &a [{key: k, descriptors: *a}]\n",
+    "alias bomb": "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 8)),
+    "chain of aliases": "- &a0 [1]\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(1, 5000)),
+    "a date that is none": "domain: x\ndescriptors: [{key: k, shadow_mode: 2026-99-99}]\n",
+    "a long number": "domain: x\ndescriptors: [{key: k, shadow_mode: 1" + ":59" * 100_000 + "}]\n",
+    "no number": "domain: x\ndescriptors: [{key: k, rate_limit: {unit: day, requests_per_unit: !!int ''}}]\n",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_text_that_would_end_or_hold_up_the_process_is_rejected(text: str) -> None:
+    """Depth, values and aliases have bounds before anything recurses; a value that YAML cannot read is a mistake."""
+    with pytest.raises(PolicyRejected, match=r"policy.yaml:\d+: "):
+        read_texts({"policy.yaml": text})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.config import document
 from controlplane.errors import ConfigRejected, Problem
+from service_kit.bounded_yaml import Path
 
 TEXT = """\
 # a comment
@@ -42,7 +43,7 @@ def refused(text: str) -> tuple[Problem, ...]:
         (("nowhere",), (2, 1)),
     ],
 )
-def test_every_value_has_a_place(path: document.Path, mark: document.Mark) -> None:
+def test_every_value_has_a_place(path: Path, mark: document.Mark) -> None:
     """A value is found at its key's line and column; what is not there, at the nearest thing around it."""
     assert document.read(TEXT).mark(path) == mark
 
@@ -94,6 +95,9 @@ ALIAS_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 8)
 )
 
+# Each line short and flat; followed, as deep as there are lines.
+CHAIN = "- &a0 [1]\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(1, 2000))
+
 
 @pytest.mark.parametrize(
     ("text", "path", "message", "line", "column"),
@@ -107,6 +111,7 @@ ALIAS_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("? [a]\n: 1\n", "", "a key must be text", 1, 3),
         ("a: &x\n  b: *x\n", "a.b", "an alias that contains itself", 1, 4),
         ("a: *x\n", "", "undefined alias", 1, 4),
+        (CHAIN, "", "nested deeper than 32 levels", 0, 0),
         (ALIAS_BOMB, "a", "more than 500000 values", 0, 0),
         ("[" * 33 + "]" * 33, "", "nested deeper than 32 levels", 1, 33),
         ("[" * 100_000, "", "nested deeper than 32 levels", 1, 33),
