@@ -11,7 +11,7 @@ from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.limiter import Limiter
 from ratelimit_service.metrics import Metrics
 from ratelimit_service.policy import read_policy
-from ratelimit_service.server import SERVICE, RateLimitServer
+from ratelimit_service.rate_limit_server import SERVICE, RateLimitServer
 from service_kit.http2 import Server
 from service_kit.http2.frames import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, STREAM_CLOSED, frame
 from tests.support.http2_peer import Peer, connected, field, message
