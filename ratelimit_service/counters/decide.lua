@@ -37,6 +37,8 @@ local MAX_LEASE = 1000000 -- serials that a lease may be ahead of the newest mem
 
 local leased, lease_life = tonumber(ARGV[2]), tonumber(ARGV[3])
 local overrides = {}
+-- A table that has its size from the start is not built again while it grows: one charge is the usual case.
+local reply, last = {now, 0, 0, 0, 0, 0, 0}, 2
 
 -- The numbers that hold for a charge: an override's while it is in force, else its rule's.
 local function numbers_of(nth, override, at)
@@ -51,7 +53,7 @@ local function numbers_of(nth, override, at)
   return tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
 end
 
--- What stands in a counter before the charge, and what the charge would make of it.
+-- What a charge would make of its counter. What the counter held before goes into the reply.
 local function read(nth)
   local bucket, log, at = KEYS[3 * nth - 2], KEYS[3 * nth - 1], 5 * nth - 1
   local held = call('MGET', bucket, KEYS[3 * nth])
@@ -84,38 +86,40 @@ local function read(nth)
     end
   end
 
-  local reading = {
-    bucket = bucket, log = log, hits = hits, refill = refill, serial = serial, mode = mode, level = level, used = used,
-    oldest = oldest, stale = stale, burst_wait = 0, minute_wait = 0, level_after = level + hits * TOKEN,
-  }
+  local level_after, burst_wait, minute_wait = level + hits * TOKEN, 0, 0
   if mode == POST_CHARGE then
     leased = 0
-    reading.hits = math.min(hits, math.max(0, rpm - used))
-    reading.level_after = math.max(level, math.min(level + hits * TOKEN, capacity))
-    return reading
-  end
-
-  local excess = reading.level_after - capacity
-  if excess > 0 then
-    reading.burst_wait = hits * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
-  end
-  local too_many = used + hits - rpm
-  if too_many > 0 then
-    reading.minute_wait = NEVER
-    if hits <= rpm then
-      local index = stale + too_many - 1
-      reading.minute_wait = tonumber(call('ZRANGE', log, index, index, 'WITHSCORES')[2]) + WINDOW - now
+    hits, level_after = math.min(hits, math.max(0, rpm - used)), math.max(level, math.min(level_after, capacity))
+  else
+    local excess, too_many = level_after - capacity, used + hits - rpm
+    if excess > 0 then
+      burst_wait = hits * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
+    end
+    if too_many > 0 then
+      minute_wait = NEVER
+      if hits <= rpm then
+        local index = stale + too_many - 1
+        minute_wait = tonumber(call('ZRANGE', log, index, index, 'WITHSCORES')[2]) + WINDOW - now
+      end
+    end
+    if hits > 0 and excess <= 0 and too_many <= 0 then
+      -- From the first half of the bucket and three quarters of the minute: near the limit each request is asked about.
+      local tokens = (capacity / 2 - math.max(level_after, lease_life * refill)) / TOKEN
+      local most = math.min(tokens, 3 * rpm / 4 - used - hits, math.min(capacity / TOKEN, rpm) / SHARE)
+      leased = math.max(0, math.min(leased, math.floor(most / hits)))
+    elseif hits > 0 then
+      leased = 0
     end
   end
-  if hits > 0 and excess <= 0 and too_many <= 0 then
-    -- From the first half of the bucket and three quarters of the minute: near the limit each request is asked about.
-    local tokens = (capacity / 2 - math.max(reading.level_after, lease_life * refill)) / TOKEN
-    local most = math.min(tokens, 3 * rpm / 4 - used - hits, math.min(capacity / TOKEN, rpm) / SHARE)
-    leased = math.max(0, math.min(leased, math.floor(most / hits)))
-  elseif hits > 0 then
-    leased = 0
-  end
-  return reading
+
+  reply[last + 1], reply[last + 2], reply[last + 3] = used, oldest, level
+  reply[last + 4], reply[last + 5] = burst_wait, minute_wait
+  last = last + 5
+  -- Eight fields: with more, Lua would take twice the memory for the table.
+  return {
+    hits = hits, refill = refill, serial = serial, stale = stale, mode = mode, level = level_after,
+    spends = hits > 0 or level_after > level, fits = burst_wait == 0 and minute_wait == 0,
+  }
 end
 
 local function add_members(log, moment, serial, hits)
@@ -132,8 +136,8 @@ local function add_members(log, moment, serial, hits)
 end
 
 -- The first write is one that a full store rejects: later ones would go through, once a script has written.
-local function charge(reading)
-  local log, hits, serial = reading.log, reading.hits, reading.serial
+local function charge(nth, reading)
+  local log, hits, serial = KEYS[3 * nth - 1], reading.hits, reading.serial
   if hits == 1 then
     call('ZADD', log, now, whole(serial + 1))
   else
@@ -142,37 +146,33 @@ local function charge(reading)
   if reading.stale > 0 then
     call('ZREMRANGEBYSCORE', log, '-inf', now - WINDOW)
   end
-  local level, prepaid = reading.level_after, leased * hits
+  local level, prepaid = reading.level, leased * hits
   if prepaid > 0 then
     add_members(log, now + lease_life, serial + hits, prepaid)
     level = math.max(level, lease_life * reading.refill) + prepaid * TOKEN
   end
   local kept = lifetime(level, reading.refill)
-  call('SET', reading.bucket, state_of(level, now, serial + hits + prepaid), 'PX', kept)
+  call('SET', KEYS[3 * nth - 2], state_of(level, now, serial + hits + prepaid), 'PX', kept)
   call('PEXPIRE', log, kept)
 end
 
-local readings, passes, reply = {}, true, {now, 0}
+local readings, passes = {}, true
 for nth = 1, #KEYS / 3 do
   local reading = read(nth)
   readings[nth] = reading
-  reading.fits = reading.burst_wait == 0 and reading.minute_wait == 0
   passes = passes and (reading.fits or reading.mode ~= ENFORCED)
-  local last = #reply
-  reply[last + 1], reply[last + 2], reply[last + 3] = reading.used, reading.oldest, reading.level
-  reply[last + 4], reply[last + 5] = reading.burst_wait, reading.minute_wait
 end
 if not passes then leased = 0 end
 reply[2] = leased
-for _, reading in ipairs(readings) do
-  local spends = reading.hits > 0 or reading.level_after > reading.level
-  if spends and (reading.mode == POST_CHARGE or (passes and reading.fits)) then
-    charge(reading)
+for nth, reading in ipairs(readings) do
+  if reading.spends and (reading.mode == POST_CHARGE or (passes and reading.fits)) then
+    charge(nth, reading)
   end
 end
 for _, override in ipairs(overrides) do
   for _, number in ipairs(override) do
-    reply[#reply + 1] = number
+    last = last + 1
+    reply[last] = number
   end
 end
 return reply

@@ -92,7 +92,7 @@ def test_a_busy_caller_soon_asks_seldom(number: int) -> None:
 
 
 def test_a_caller_who_asks_seldom_gets_none() -> None:
-    """Fewer than two requests in a lease's life are nothing to charge ahead for."""
+    """Fewer than two requests in a lease's life are too few to prepay for."""
     assert Worker(*replicas(1), every_us=SPAN_US).run(2_000).granted == 0
 
 
@@ -104,7 +104,7 @@ def test_a_caller_who_asks_seldom_gets_none() -> None:
     st.integers(1, 3),
 )
 def test_little_is_ever_lost(phases: list[tuple[int, int, int]], number: int) -> None:
-    """However requests come and pause: what was charged ahead and not spent is a small part of what passed."""
+    """However requests come and pause: what was prepaid and not spent is a small part of what passed."""
     worker = Worker(*replicas(number))
     for every_us, requests, pause_us in phases:
         worker.every_us = every_us
