@@ -16,11 +16,10 @@ import yaml
 
 from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.windows import MAX_HITS, Unit
-from service_kit.bounded_yaml import compose
-from service_kit.errors import YamlRejected
+from service_kit.bounded_yaml import compose, scalar
+from service_kit.errors import YamlRejected, YamlUnreadable
 
 SUFFIXES = (".yaml", ".yml")
-MAX_NUMBER_LENGTH = 64
 _DESCRIPTOR_KEYS = ("key", "value", "rate_limit", "descriptors", "shadow_mode", "detailed_metric")
 _LIMIT_KEYS = ("unit", "requests_per_unit", "unlimited", "name", "replaces")
 
@@ -122,6 +121,9 @@ class _Reader:
     def read(self, text: str, domains: dict[str, Level]) -> None:
         try:
             root = compose(text)
+        except YamlUnreadable as error:
+            self.problems.append(f"{self._file}:{error.line}: no YAML: {error.message}")
+            return
         except YamlRejected as error:
             self.problems.append(f"{self._file}:{error.line}: {error.message}")
             return
@@ -240,12 +242,10 @@ class _Reader:
 
 
 def _plain(node: yaml.Node) -> Any:
-    """A scalar as YAML reads it; as it is written where YAML cannot, or would take quadratic time (`1:59:59:…`)."""
+    """A scalar as YAML reads it, or as it is written where YAML cannot."""
     if not isinstance(node, yaml.ScalarNode):
         return node
-    if len(node.value) > MAX_NUMBER_LENGTH:
-        return node.value
     try:
-        return yaml.CSafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError):
+        return scalar(node)
+    except ValueError:
         return node.value

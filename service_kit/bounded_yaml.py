@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
-from service_kit.errors import YamlRejected
+from service_kit.errors import YamlRejected, YamlUnreadable
 
 Path = tuple[str | int, ...]
 
@@ -22,12 +23,15 @@ MAX_DEPTH = 32
 MAX_VALUES = 500_000
 """Values, aliases followed: what a reader visits, not what is written."""
 
+MAX_NUMBER_LENGTH = 64
+"""Characters of a scalar that is not text: YAML 1.1 has numbers (`1:59:59:…`) whose value takes quadratic time."""
+
 
 def compose(text: str) -> yaml.Node | None:
     """The text's one document; None for a text without any.
 
-    Raises YamlRejected with the place: for what is not YAML, for more than 32 levels, for more than 500,000 values,
-    and for an alias that contains itself.
+    Raises YamlRejected with the place: for more than 32 levels, for more than 500,000 values, and for an alias that
+    contains itself. Raises YamlUnreadable, which is one of them, for what is not YAML.
     """
     try:
         _check_nesting(text)
@@ -35,9 +39,9 @@ def compose(text: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise YamlRejected(error.problem or "not a YAML document", (), line, column) from error
+        raise YamlUnreadable(error.problem or "not a YAML document", (), line, column) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise YamlRejected(f"not a YAML document: {error}", (), 1, 1) from error
+        raise YamlUnreadable(f"not a YAML document: {error}", (), 1, 1) from error
     if node is not None:
         _check_aliases(node)
     return node
@@ -111,6 +115,18 @@ def _parts(node: yaml.Node, path: Path) -> Iterator[tuple[Path, yaml.Node]]:
 
 def _too_deep(path: Path, mark: yaml.Mark) -> YamlRejected:
     return YamlRejected(f"nested deeper than {MAX_DEPTH} levels", path, mark.line + 1, mark.column + 1)
+
+
+def scalar(node: yaml.Node) -> Any:
+    """What YAML 1.1 reads in a scalar. Raises ValueError, which says why, for one that is too long or does not fit."""
+    if len(node.value) > MAX_NUMBER_LENGTH:
+        raise ValueError(f"a number has at most {MAX_NUMBER_LENGTH} characters")
+    try:
+        return SafeConstructor().construct_object(node)
+    except LookupError as error:  # PyYAML's own, for `!!bool maybe` and `!!int ""`
+        raise ValueError("not a value of this type") from error
+    except (yaml.YAMLError, ArithmeticError) as error:
+        raise ValueError(str(error)) from error
 
 
 def place(node: yaml.Node) -> tuple[int, int]:

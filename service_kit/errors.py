@@ -1,7 +1,8 @@
 """What can go wrong in the kit, each class beside what raises it.
 
 StartFailed              the process cannot start: one line for the operator, exit status 1
-YamlRejected             a text is not YAML, or passes the bounds
+YamlRejected             a text passes the bounds
+└── YamlUnreadable       it is not YAML
 jwk.KeyUnreadable        a key, or a set of keys, cannot be used
 jwks_fetch.FetchFailed   the source did not return a key set
 http2.call.Status        a call ends with a gRPC status other than OK
@@ -18,7 +19,7 @@ class StartFailed(Exception):
 
 
 class YamlRejected(Exception):
-    """A text is not YAML, or passes the bounds of `service_kit.bounded_yaml`."""
+    """A text passes the bounds of `service_kit.bounded_yaml`."""
 
     def __init__(self, message: str, path: tuple[str | int, ...], line: int, column: int) -> None:
         super().__init__(message)
@@ -28,3 +29,7 @@ class YamlRejected(Exception):
         self.line = line
         self.column = column
         """Both from 1."""
+
+
+class YamlUnreadable(YamlRejected):
+    """A text is not YAML."""

@@ -11,13 +11,10 @@ from typing import Any
 import yaml
 
 from controlplane.errors import ConfigRejected, Problem
-from service_kit.bounded_yaml import Path, compose, place
+from service_kit.bounded_yaml import Path, compose, place, scalar
 from service_kit.errors import YamlRejected
 
 MAX_BYTES = 8 * 1024 * 1024
-
-MAX_NUMBER_LENGTH = 64
-"""Characters of a scalar that is not text: YAML 1.1 has numbers (`1:59:59:…`) whose value takes quadratic time."""
 
 UNRESOLVED_KEYS = frozenset({"secret"})
 """Keys whose `${NAME}` stays a reference: the value is nobody's business but the service's that uses it."""
@@ -78,7 +75,6 @@ class _Walk:
     def __init__(self) -> None:
         self.marks: dict[Path, Mark] = {}
         self.problems: list[Problem] = []
-        self.constructor = yaml.CSafeLoader("")
 
     def document(self, text: str, node: yaml.Node) -> Document:
         data = self.value(node, ())
@@ -93,25 +89,10 @@ class _Walk:
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
         try:
-            return self.scalar(node)
-        except LookupError:  # PyYAML's own, for `!!bool maybe` and `!!int ""`
-            self.problems.append(Problem(dotted(path), "cannot be read: not a value of this type", *place(node)))
-        except (yaml.YAMLError, ValueError, ArithmeticError) as error:
+            return _json_scalar(node)
+        except ValueError as error:
             self.problems.append(Problem(dotted(path), f"cannot be read: {error}", *place(node)))
         return None
-
-    def scalar(self, node: yaml.Node) -> Any:
-        """Text, a number, a boolean or null: what JSON has. A date is text as it was written."""
-        if node.tag in _AS_WRITTEN:
-            return str(node.value)
-        if node.tag not in _JSON_SCALARS:
-            raise ValueError(f"{node.tag} is neither text, number, boolean nor null")
-        if len(node.value) > MAX_NUMBER_LENGTH:
-            raise ValueError(f"a number has at most {MAX_NUMBER_LENGTH} characters")
-        value = self.constructor.construct_object(node)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("not a finite number")
-        return value
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -132,6 +113,18 @@ class _Walk:
 _TAG = "tag:yaml.org,2002:"
 _AS_WRITTEN = frozenset(_TAG + name for name in ("str", "timestamp", "value", "merge"))
 _JSON_SCALARS = frozenset(_TAG + name for name in ("null", "bool", "int", "float"))
+
+
+def _json_scalar(node: yaml.Node) -> Any:
+    """Text, a number, a boolean or null: what JSON has. A date is text as it was written. Raises ValueError."""
+    if node.tag in _AS_WRITTEN:
+        return str(node.value)
+    if node.tag not in _JSON_SCALARS:
+        raise ValueError(f"{node.tag} is neither text, number, boolean nor null")
+    value = scalar(node)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value
 
 
 def resolve(document: Document, environment: Mapping[str, str]) -> Any:

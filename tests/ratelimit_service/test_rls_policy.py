@@ -9,6 +9,7 @@ import pytest
 from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.rls_policy import RlsPolicy, is_rls, load, read_texts
 from ratelimit_service.windows import Unit
+from tests.support.yaml_texts import ALIAS_BOMB, alias_chain
 
 BAD = sorted((Path(__file__).parent / "bad_policies").glob("*.yaml"))
 
@@ -172,9 +173,8 @@ def test_yaml_and_directories_are_this_form(tmp_path: Path) -> None:
 HOSTILE = {
     "nested": "[" * 100_000,
     "alias of itself": "domain: x\ndescriptors: &a [{key: k, descriptors: *a}]\n",
-    "alias bomb": "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
-    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 8)),
-    "chain of aliases": "- &a0 [1]\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(1, 5000)),
+    "alias bomb": ALIAS_BOMB,
+    "chain of aliases": alias_chain(5000),
     "a date that is none": "domain: x\ndescriptors: [{key: k, shadow_mode: 2026-99-99}]\n",
     "a long number": "domain: x\ndescriptors: [{key: k, shadow_mode: 1" + ":59" * 100_000 + "}]\n",
     "no number": "domain: x\ndescriptors: [{key: k, rate_limit: {unit: day, requests_per_unit: !!int ''}}]\n",

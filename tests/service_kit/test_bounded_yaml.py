@@ -9,11 +9,7 @@ from hypothesis import strategies as st
 
 from service_kit.bounded_yaml import MAX_DEPTH, MAX_VALUES, compose
 from service_kit.errors import YamlRejected
-
-
-def chain(length: int) -> str:
-    """A list whose last item is `length` levels deep, though no line is."""
-    return "- &a1 []\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(2, length + 1))
+from tests.support.yaml_texts import alias_chain
 
 
 def wide(values: int) -> str:
@@ -25,7 +21,7 @@ def wide(values: int) -> str:
     ("text", "message", "path"),
     [
         ("[" * (MAX_DEPTH + 1), "nested deeper than 32 levels", ()),
-        (chain(MAX_DEPTH), "nested deeper than 32 levels", ()),
+        (alias_chain(MAX_DEPTH), "nested deeper than 32 levels", ()),
         (wide(MAX_VALUES + 10), "more than 500000 values", ()),
         ("a: {b: &x [1, *x]}", "an alias that contains itself", ("a", "b", 1)),
         ("&x [*x]", "an alias that contains itself", (0,)),
@@ -43,7 +39,7 @@ def test_what_passes_the_bounds_is_told_with_its_place(text: str, message: str, 
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * MAX_DEPTH + "]" * MAX_DEPTH, chain(MAX_DEPTH - 1), wide(MAX_VALUES)],
+    ["[" * MAX_DEPTH + "]" * MAX_DEPTH, alias_chain(MAX_DEPTH - 1), wide(MAX_VALUES)],
     ids=["nested", "chain", "wide"],
 )
 def test_what_is_within_the_bounds_is_read(text: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from controlplane.config import document
 from controlplane.errors import ConfigRejected, Problem
 from service_kit.bounded_yaml import Path
+from tests.support.yaml_texts import ALIAS_BOMB, alias_chain
 
 TEXT = """\
 # a comment
@@ -91,14 +92,6 @@ def test_values_are_what_json_has(text: str, values: Any) -> None:
     assert document.read(text).data == values
 
 
-ALIAS_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 8)
-)
-
-# Each line short and flat; followed, as deep as there are lines.
-CHAIN = "- &a0 [1]\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(1, 2000))
-
-
 @pytest.mark.parametrize(
     ("text", "path", "message", "line", "column"),
     [
@@ -111,7 +104,7 @@ CHAIN = "- &a0 [1]\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(1, 2000)
         ("? [a]\n: 1\n", "", "a key must be text", 1, 3),
         ("a: &x\n  b: *x\n", "a.b", "an alias that contains itself", 1, 4),
         ("a: *x\n", "", "undefined alias", 1, 4),
-        (CHAIN, "", "nested deeper than 32 levels", 0, 0),
+        (alias_chain(2000), "", "nested deeper than 32 levels", 0, 0),
         (ALIAS_BOMB, "a", "more than 500000 values", 0, 0),
         ("[" * 33 + "]" * 33, "", "nested deeper than 32 levels", 1, 33),
         ("[" * 100_000, "", "nested deeper than 32 levels", 1, 33),
