@@ -328,8 +328,6 @@ class Streams:
             self._patience.spend(1)
         if call is not None:
             self._drop(call)
-            if call.task is not None:
-                call.task.cancel()
 
     def end_one(self, failure: StreamFailure) -> None:
         """End one stream, and nothing else."""
@@ -337,8 +335,6 @@ class Streams:
         self._recently_reset.append(failure.stream)
         if call is not None:
             self._drop(call)
-            if call.task is not None:
-                call.task.cancel()
         self._patience.spend(1)
         if failure.code != REFUSED_STREAM:
             log.debug("http2.stream_reset", stream=failure.stream, error=str(failure))
@@ -350,10 +346,12 @@ class Streams:
         self._unended[stream] = None
 
     def _drop(self, call: Call) -> None:
-        """Forget a call, with what it held of the window."""
-        if self._calls.pop(call.stream, None) is not None:
-            self.output.forget(call)
-            self._let_go(call)
+        """Forget a call, with what it held of the window, and stop its handler."""
+        del self._calls[call.stream]
+        self.output.forget(call)
+        self._let_go(call)
+        if call.task is not None:
+            call.task.cancel()
 
     def _let_go(self, call: Call) -> None:
         """Of what a call that is over has held."""
