@@ -120,15 +120,17 @@ class Publisher:
         """Tell Envoy of newly fetched key sets, by provider; the configuration stays as it is."""
         if fetched != self._fetched:
             self._fetched = fetched
-            if self.published:
-                self._cache.set(self._snapshots(self.published.config))
+            self._set_snapshots()
 
     def use_forces(self, forces: Mapping[str, Force]) -> None:
         """Hold services open or closed, by name; the configuration stays as it is."""
         if forces != self._forces:
             self._forces = dict(forces)
-            if self.published:
-                self._cache.set(self._snapshots(self.published.config))
+            self._set_snapshots()
+
+    def _set_snapshots(self) -> None:
+        if self.published:
+            self._cache.set(self._snapshots(self.published.config))
 
     def _snapshots(self, config: GatewayConfig) -> Callable[[Group], Snapshot]:
         def make(group: Group) -> Snapshot:
@@ -140,7 +142,7 @@ class Publisher:
 
     def _tell(self, published: Published) -> Published:
         self.published = published
-        self._cache.set(self._snapshots(published.config))
+        self._set_snapshots()
         metrics.REVISION.set(published.revision.number)
         metrics.LAST_SUCCESS.set(time.time())
         log.info("config.published", revision=published.revision.number, author=published.revision.author)
