@@ -13,7 +13,7 @@ from envoy_api.envoy.type.v3 import ratelimit_unit_pb2
 from ratelimit_service.counters.windows import MemoryWindows, RedisWindows, Scripted, Windows
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.limits import NEVER
-from ratelimit_service.rate_limit_server import handler_of
+from ratelimit_service.rate_limit_server import RequestMetrics, handler_of
 from ratelimit_service.rls_policy import Entries, RlsLimit, RlsPolicy
 from ratelimit_service.windows import MAX_HITS, Reading, Spend, Unit, counter_key
 
@@ -25,15 +25,10 @@ _BY_NUMBER = {
 }
 
 
-class RlsMetrics(Protocol):
-    """Counts each decision."""
+class RlsMetrics(RequestMetrics, Protocol):
+    """Counts each decision of a policy of envoyproxy/ratelimit."""
 
-    def decided(self, tier: str, allowed: bool, mode: str) -> None: ...
-    def over_limit(self, counter: str, rule: str) -> None: ...
-    def shadow_over_limit(self, counter: str, rule: str) -> None: ...
     def degraded(self, mode: str) -> None: ...
-    def unmatched(self) -> None: ...
-    def without_policy(self) -> None: ...
 
 
 class Asked(NamedTuple):

@@ -6,23 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
+from ratelimit_service.counters.base import LinkMetrics
 from ratelimit_service.errors import CountersUnavailable
 
 _LATE_SECONDS = 0.002
 _INCOMPLETE = object()
-
-
-class LinkMetrics(Protocol):
-    """Counts what a connection carries."""
-
-    def batch_sent(self, requests: int) -> None: ...
-    def batch_answered(self, seconds: float) -> None: ...
 
 
 class Link(asyncio.Protocol):
