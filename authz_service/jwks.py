@@ -147,7 +147,7 @@ class RemoteKeys:
             self._accept(body)
         except (FetchFailed, PolicyRejected, TimeoutError) as error:
             self._note_failure(error)
-        except Exception as error:
+        except Exception as error:  # whatever it was, the keys that are held go on serving
             log.exception("jwks.fetch_crashed", provider=self._provider)
             self._note_failure(error)
         finally:

@@ -74,7 +74,7 @@ class AuthorizationServer:
         """The serialized response to one request; 503 where deciding failed."""
         try:
             return self._respond(await self._decide(message))
-        except Exception:
+        except Exception:  # one request that crashes is a 503 with our body, not a gRPC error
             log.exception("check.crashed")
             return self._respond(INTERNAL)
 

@@ -42,8 +42,8 @@ class KeySetFetcher:
         while True:
             try:
                 await self.look()
-            except Exception:
-                log.exception("keys.look_crashed")  # the next one may not
+            except Exception:  # the next look may not crash, and the copies stay
+                log.exception("keys.look_crashed")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:

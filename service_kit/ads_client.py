@@ -59,7 +59,7 @@ class AdsClient:
                     await self._follow(channel)
                 except grpc.aio.AioRpcError as error:
                     self._note_break(error.code().name)
-                except Exception:
+                except Exception:  # it would end the stream for good; the policy in force stays
                     log.exception("ads.crashed")
                 else:
                     self._note_break("closed by the control plane")
@@ -101,7 +101,7 @@ class AdsClient:
             problem = self._on_policy(policy)
         except ValueError as error:
             policy, problem = {}, str(error)
-        except Exception as error:
+        except Exception as error:  # a policy that crashes us is rejected like any other bad one
             log.exception("policy.crashed", version=response.version_info)
             policy, problem = {}, f"internal error: {type(error).__name__}"
         if problem is None:

@@ -48,7 +48,7 @@ class FileWatch:
             try:
                 async for _ in awatch(*directories, watch_filter=None, recursive=False, debounce=100, step=20):
                     self._on_change()
-            except Exception:
+            except Exception:  # nothing else would see a change; it is watched again below
                 log.exception("watch.failed")
             await asyncio.sleep(RETRY_SECONDS)
             self._on_change()  # a change in between was not seen

@@ -20,6 +20,6 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
-    except BaseException:
+    except BaseException:  # cancelled or failed: no half-written file stays behind
         Path(name).unlink(missing_ok=True)
         raise
