@@ -47,7 +47,7 @@ class GlobalLimit(RuleLimit):
 
 
 class Leases(Model):
-    """Whether Envoy may let a busy caller's next requests pass unasked, charged ahead by the rate-limit service."""
+    """Whether Envoy may let a busy caller's next requests pass unasked, prepaid at the rate-limit service."""
 
     enabled: bool = True
     """Whether there are leases."""

@@ -52,6 +52,7 @@ ENVOY: Mapping[str, tuple[str, str]] = {
 
 DEVELOPERS: Mapping[str, tuple[str, str]] = {
     "MGW_REQUIRE": ("none", "Groups of tests, separated by commas, that fail where what they need is missing."),
+    "MGW_LONG_TESTS": ("none", "`1` tries 2,000 examples of each property of the control plane, instead of 60."),
     "MGW_UPDATE_GOLDEN": ("none", "`1` writes the golden files anew."),
 }
 

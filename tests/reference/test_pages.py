@@ -45,6 +45,7 @@ def test_every_environment_variable_is_told() -> None:
         "deploy",
         "mgw",
         "tests/conftest.py",
+        "tests/controlplane/conftest.py",
     )
     listed = subprocess.run(["git", "ls-files", *places], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     named: dict[str, str] = {}
