@@ -29,7 +29,7 @@ def _printable(value: str) -> str:
 Reason = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
 
 
-class Wish(BaseModel):
+class ForceRequest(BaseModel):
     """What a body may say."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,13 +73,13 @@ async def breaker(request: Request, service: str) -> dict[str, Any]:
 async def force(
     request: Request,
     service: str,
-    wish: Wish,
+    change: ForceRequest,
     by: Editor,
     x_change_reason: Annotated[str, Header(max_length=1024)] = "",
 ) -> dict[str, Any]:
     controller = _controller(request)
     try:
-        controller.force(service, wish.force, wish.reason or x_change_reason, by)
+        controller.force(service, change.force, change.reason or x_change_reason, by)
     except KeyError as error:
         raise _unknown(service) from error
     return _breaker(controller.registry, service)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from controlplane.api.auth import Role, require
+from controlplane.api.caller_view import CallerView, view
 from controlplane.api.errors import ApiError
 from controlplane.api.openapi import problems
 from controlplane.errors import LimitsRejected, LimitsUnavailable
@@ -37,7 +38,7 @@ ChangeReason = Annotated[str, Header(max_length=1024)]
 Tier = Annotated[str | None, Query(description="The caller's tier, which only its token tells")]
 
 
-class Wish(BaseModel):
+class ChangeRequest(BaseModel):
     """What a body may say."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,20 +46,20 @@ class Wish(BaseModel):
     reason: Reason = ""
 
 
-class Reset(Wish):
+class Reset(ChangeRequest):
     """Which counter: all of the caller's own, or the one of this rule."""
 
     rule: RuleName | None = None
 
 
-class Grant(Wish):
+class Grant(ChangeRequest):
     """How many requests to give back, at most what was spent."""
 
     rule: RuleName | None = None
     requests: Annotated[int, Field(ge=1, le=UNITS)]
 
 
-class Override(Wish):
+class Override(ChangeRequest):
     """Numbers in place of the rule's, until a moment."""
 
     rule: RuleName | None = None
@@ -96,8 +97,9 @@ Who = Annotated[Caller, Depends(_caller)]
     summary="What a caller has spent and has left; spends nothing",
     operation_id="callerLimits",
     responses=problems(400, 401, 503),
+    response_model_exclude_unset=True,
 )
-async def limits(request: Request, who: Who) -> dict[str, Any]:
+async def limits(request: Request, who: Who) -> CallerView:
     return await _ask(request, "Peek", who)
 
 
@@ -106,16 +108,17 @@ async def limits(request: Request, who: Who) -> dict[str, Any]:
     summary="Nothing is spent any more",
     operation_id="resetCaller",
     responses=CHANGE_PROBLEMS,
+    response_model_exclude_unset=True,
 )
 async def reset(
     request: Request,
     who: Who,
     by: Editor,
-    wish: Annotated[Reset | None, Body()] = None,
+    change: Annotated[Reset | None, Body()] = None,
     x_change_reason: ChangeReason = "",
-) -> dict[str, Any]:
-    wish = wish or Reset()
-    return await _change(request, "Reset", who, by, wish.reason or x_change_reason, rule=wish.rule)
+) -> CallerView:
+    change = change or Reset()
+    return await _change(request, "Reset", who, by, change.reason or x_change_reason, rule=change.rule)
 
 
 @router.post(
@@ -123,12 +126,13 @@ async def reset(
     summary="Give back some requests now",
     operation_id="grantCaller",
     responses=CHANGE_PROBLEMS,
+    response_model_exclude_unset=True,
 )
 async def grant(
-    request: Request, who: Who, by: Editor, wish: Grant, x_change_reason: ChangeReason = ""
-) -> dict[str, Any]:
-    reason = wish.reason or x_change_reason
-    return await _change(request, "Grant", who, by, reason, rule=wish.rule, requests=wish.requests)
+    request: Request, who: Who, by: Editor, change: Grant, x_change_reason: ChangeReason = ""
+) -> CallerView:
+    reason = change.reason or x_change_reason
+    return await _change(request, "Grant", who, by, reason, rule=change.rule, requests=change.requests)
 
 
 @router.put(
@@ -136,13 +140,14 @@ async def grant(
     summary="Other numbers for one caller, until a moment",
     operation_id="overrideCaller",
     responses=CHANGE_PROBLEMS,
+    response_model_exclude_unset=True,
 )
 async def override(
-    request: Request, who: Who, by: Editor, wish: Override, x_change_reason: ChangeReason = ""
-) -> dict[str, Any]:
-    values = wish.model_dump(exclude={"reason", "expires_at"})
-    expires_at = wish.expires_at.timestamp() if wish.expires_at else None
-    reason = wish.reason or x_change_reason
+    request: Request, who: Who, by: Editor, change: Override, x_change_reason: ChangeReason = ""
+) -> CallerView:
+    values = change.model_dump(exclude={"reason", "expires_at"})
+    expires_at = change.expires_at.timestamp() if change.expires_at else None
+    reason = change.reason or x_change_reason
     return await _change(request, "Override", who, by, reason, **values, expires_at=expires_at)
 
 
@@ -151,6 +156,7 @@ async def override(
     summary="Back to the policy's numbers",
     operation_id="removeOverride",
     responses=CHANGE_PROBLEMS,
+    response_model_exclude_unset=True,
 )
 async def remove_override(
     request: Request,
@@ -158,17 +164,17 @@ async def remove_override(
     by: Editor,
     rule: Annotated[RuleName | None, Query()] = None,
     x_change_reason: ChangeReason = "",
-) -> dict[str, Any]:
+) -> CallerView:
     return await _change(request, "Override", who, by, x_change_reason, rule=rule, remove=True)
 
 
-async def _change(request: Request, method: str, who: Caller, by: str, reason: str, **values: Any) -> dict[str, Any]:
+async def _change(request: Request, method: str, who: Caller, by: str, reason: str, **values: Any) -> CallerView:
     answer = await _ask(request, method, who, by=by, reason=reason, **values)
     log.info(f"caller.{method.lower()}", caller=who.caller, address=who.address, by=by, reason=reason, **values)
     return answer
 
 
-async def _ask(request: Request, method: str, who: Caller, **values: Any) -> dict[str, Any]:
+async def _ask(request: Request, method: str, who: Caller, **values: Any) -> CallerView:
     service: CallerLimits | None = request.app.state.callers
     if service is None:
         raise ApiError(503, "this control plane knows no rate-limit service")
@@ -178,23 +184,7 @@ async def _ask(request: Request, method: str, who: Caller, **values: Any) -> dic
         raise ApiError(400, str(error)) from error
     except LimitsUnavailable as error:
         raise ApiError(503, str(error), {"Retry-After": "1"}) from error
-    answer.pop("tier_known", None)
-    rules = [_readable(rule) for rule in answer.pop("rules", [])]
-    return {
-        "caller": who.caller,
-        "address": who.address,
-        "tier": who.tier,
-        "tier_assumed": who.is_tier_assumed,
-        **answer,
-        "rules": rules,
-    }
-
-
-def _readable(rule: dict[str, Any]) -> dict[str, Any]:
-    if rule.get("override"):
-        at = datetime.fromtimestamp(rule["override"]["expires_at"], UTC)
-        rule["override"]["expires_at"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return rule
+    return view(who, answer)
 
 
 def _now() -> datetime:
