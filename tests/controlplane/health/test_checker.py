@@ -261,7 +261,7 @@ async def test_one_replica_that_serves_will_do(grpc_server: Any) -> None:
     started = time.monotonic()
 
     assert await probe() is True
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 1
     await probe.close()
 
 
