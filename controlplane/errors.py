@@ -7,7 +7,12 @@ ControlPlaneError
 ├── LimitsRejected          the rate-limit service says that an operation on a caller does not fit
 ├── StateUnwritable        the state directory does not take, or does not give back, what has to be kept
 ├── LimitsUnavailable      no rate-limit service, or no store behind it, answers
-└── EnvoyUnavailable       the Envoy binary that judges configurations cannot be run
+├── EnvoyUnavailable       the Envoy binary that judges configurations cannot be run
+├── api.errors.ApiError    a handler ends with an answer other than success
+├── local.exits.Failure    a verb of `mgw` ends with a message and an exit status
+└── local.ready.NotReady   a part is not ready yet; the message says what it waits for
+
+The demo services stand apart: local.demo.wire.BadRequest ends a connection that is not HTTP/1.1.
 """
 
 from __future__ import annotations

@@ -9,7 +9,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from controlplane.errors import ConfigRejected, EnvoyUnavailable, Problem, RevisionConflict, StateUnwritable
+from controlplane.errors import (
+    ConfigRejected,
+    ControlPlaneError,
+    EnvoyUnavailable,
+    Problem,
+    RevisionConflict,
+    StateUnwritable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -28,7 +35,7 @@ TITLES = {
 }
 
 
-class ApiError(Exception):
+class ApiError(ControlPlaneError):
     """An answer other than success that a handler decides on."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from controlplane.errors import ControlPlaneError
+
 OK = 0
 FAILED = 1
 DIFFERS = 2  # only `diff --exit-code` says this
@@ -10,7 +12,7 @@ UNAVAILABLE = 69  # EX_UNAVAILABLE
 TIMED_OUT = 75  # EX_TEMPFAIL
 
 
-class Failure(Exception):
+class Failure(ControlPlaneError):
     """Ends a verb: the message goes to standard error, the status to the shell."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from controlplane.errors import ControlPlaneError
 from controlplane.local.plan import Part, Plan
 
 POLL_SECONDS = 0.02
@@ -16,7 +17,7 @@ T = TypeVar("T")
 ENVOY_TYPES = ("Cluster", "Listener", "RouteConfiguration")
 
 
-class NotReady(Exception):
+class NotReady(ControlPlaneError):
     """One part is not ready; the message says what it waits for."""
 
     def __init__(self, part: Part, message: str) -> None:

@@ -23,7 +23,7 @@ def _is_error(base: str) -> bool:
     return base.endswith(("Error", "Exception", "Failed", "Rejected", "Unavailable"))
 
 
-@pytest.mark.parametrize("package", ["authz_service", "ratelimit_service", "service_kit"])
+@pytest.mark.parametrize("package", ["authz_service", "controlplane", "ratelimit_service", "service_kit"])
 def test_every_class_is_in_the_picture(package: str) -> None:
     """A reader finds what can go wrong in one place."""
     picture = ast.get_docstring(ast.parse((ROOT / package / "errors.py").read_text(encoding="utf-8"))) or ""
