@@ -42,6 +42,7 @@ from envoy_api.envoy.extensions.filters.http.composite.v3 import composite_pb2 a
 from envoy_api.envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors_filter
 from envoy_api.envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy_api.envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault_filter
+from envoy_api.envoy.extensions.filters.http.filter_chain.v3 import filter_chain_pb2 as filter_chain
 from envoy_api.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
 from envoy_api.envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy_api.envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local_ratelimit
@@ -109,6 +110,7 @@ __all__ = [
     "extension",
     "extension_matcher",
     "fault_filter",
+    "filter_chain",
     "grpc_service",
     "hcm",
     "header_mutation",

@@ -26,6 +26,7 @@ from controlplane.config.fields import (
     Method,
     Model,
     RequestLines,
+    Seconds,
     check_origin,
     split_commas,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "GlobalLimit",
     "HeaderName",
     "HealthCheck",
+    "Http2",
     "Leases",
     "Limit",
     "Limits",
@@ -70,6 +72,19 @@ __all__ = [
 ]
 
 
+class Http2(Model):
+    """What one HTTP/2 connection of a client may use. Windows bound what Envoy holds of bodies that nobody reads."""
+
+    max_concurrent_streams: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Requests at once on one connection."""
+    stream_window_bytes: Annotated[int, Field(ge=65_535, le=2_147_483_647)] = 65_536
+    """How much of one request's body may be on its way, in bytes. Uploads over a long line want more: at most one
+    window a round trip.
+    """
+    connection_window_bytes: Annotated[int, Field(ge=65_535, le=2_147_483_647)] = 1_048_576
+    """The same for all requests of a connection together."""
+
+
 class Listener(Model):
     """Where Envoy listens, and what it takes from a client before anyone looks at the request."""
 
@@ -85,6 +100,22 @@ class Listener(Model):
     """Client connections at once, for each Envoy. One more is closed as soon as it is there. Changes live."""
     max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = 1_048_576
     """The largest request body, in bytes. A larger one is 413. A route may have its own."""
+    max_headers: Annotated[int, Field(ge=1, le=1000)] = 100
+    """How many header fields a request may have. More are 431, more than twice as many over HTTP/2 a reset."""
+    max_header_kib: Annotated[int, Field(ge=1, le=1024)] = 60
+    """How large a request's header fields may be together, in KiB. Larger ones are 431, more than twice as large over
+    HTTP/2 a reset.
+    """
+    headers_timeout_seconds: Seconds = 10.0
+    """How long a request's headers may take to arrive, in seconds. Then it is 408."""
+    request_timeout_seconds: Seconds | Literal["none"] = 300.0
+    """How long a whole request may take to arrive, in seconds, or `none`. Then it is 408. It ends when the response
+    begins (Envoy's `request_timeout`). One for the listener: a route cannot have its own.
+    """
+    http10: bool = True
+    """Whether HTTP/1.0 is served, as nginx speaks it to upstreams by default. Otherwise it is 426."""
+    http2: Http2 = Http2()
+    """What a client's HTTP/2 connection may use."""
 
 
 class Cors(Model):

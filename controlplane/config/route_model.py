@@ -47,6 +47,10 @@ class Route(Model):
     """Instead of the service's."""
     max_request_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
     """The largest request body, in bytes, instead of the listener's."""
+    buffer_request: bool = False
+    """Whether the body is held until it is complete, so that the upstream sees all of it or nothing. A body streams
+    otherwise. Held bodies cost memory: up to `max_request_bytes` for each request in progress.
+    """
     cost: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many requests one request counts as."""
     cost_from_response_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None

@@ -7,7 +7,7 @@ So the usual request has a logger of its own, which reads headers alone. A reque
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from controlplane import protos
 from controlplane.config.model import RequestLines
@@ -26,9 +26,9 @@ def _first_of(*operators: tuple[str, str]) -> str:
     return f"%COALESCE({json.dumps({'operators': listed})})%"
 
 
-def _sent_or_answered(header: str) -> str:
-    """The request's header; the response's if the request was too malformed to have one."""
-    return _first_of(("REQ", header), ("RESP", header))
+def _answered_or_sent(header: str) -> str:
+    """The response's header, which is valid whatever failed; the request's if there is no response."""
+    return _first_of(("RESP", header), ("REQ", header))
 
 
 def _of_verified(header: str) -> str:
@@ -39,8 +39,8 @@ def _of_verified(header: str) -> str:
 
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-    "request_id": _sent_or_answered("X-REQUEST-ID"),
-    "correlation_id": _sent_or_answered("X-CORRELATION-ID"),
+    "request_id": _answered_or_sent("X-REQUEST-ID"),
+    "correlation_id": _answered_or_sent("X-CORRELATION-ID"),
     "user_id": _of_verified(Name.USER_ID),
     "tier": _of_verified(Name.USER_TIER),
     "method": "%REQ(:METHOD)%",
@@ -90,6 +90,15 @@ USUAL_FIELDS: dict[str, object] = {
 """The fields of a request that a service served and that has no query."""
 
 
+PROTOCOL_ERROR = "DPE"
+"""Envoy's flag for a client that breaks the protocol."""
+OTHER_FLAGS = (
+    *("LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH"),
+    *("UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO"),
+)
+"""All others. A request that ends without a response has one: DC or DR if the client has gone."""
+
+
 def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> list[protos.accesslog.AccessLog]:
     """One logger a level, and one more for agents' requests: a format cannot branch, but a logger has a filter.
 
@@ -97,6 +106,7 @@ def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> li
     exceeded is expensive to check, and not checked if there can be none. With `failed`, served requests have no logger.
     """
     failed = [
+        *_of_unanswered(which),
         *_both_kinds("WARN", [compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
         *_both_kinds("ERROR", [compare_status(Comparison.GE, 500)]),
     ]
@@ -104,7 +114,7 @@ def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> li
 
 
 def _of_served(may_be_shadowed: bool) -> list[protos.accesslog.AccessLog]:
-    served = compare_status(Comparison.LE, 399)
+    served = _all_of([compare_status(Comparison.LE, 399), compare_status(Comparison.GE, 100)])
     shadow, no_shadow = ([_shadow(True)], [_shadow(False)]) if may_be_shadowed else ([], [])
     usual = [served, *map(_is_not, _TELLING_PATHS), *map(_is_not, _AGENTS), *no_shadow]
     telling = [served, _any_of([*map(_is, _TELLING_PATHS), *shadow]), *map(_is_not, _AGENTS)]
@@ -113,6 +123,17 @@ def _of_served(may_be_shadowed: bool) -> list[protos.accesslog.AccessLog]:
         _logger("INFO", _OF_PEOPLE, telling),
         _logger("INFO", FIELDS, [_any_of([*map(_is, _AGENTS)]), served]),
     ]
+
+
+def _of_unanswered(which: RequestLines) -> Iterator[protos.accesslog.AccessLog]:
+    """Requests without a response: the client's fault, or the client has gone.
+
+    A malformed HTTP/2 request has not even headers, so no condition on a header holds for it.
+    """
+    none = compare_status(Comparison.LE, 0)
+    yield _logger("WARN", {**_OF_PEOPLE, "error": "BAD_REQUEST"}, [none, _flags([PROTOCOL_ERROR])])
+    if which == "all":
+        yield _logger("INFO", _OF_PEOPLE, [none, _flags(OTHER_FLAGS)])
 
 
 def _both_kinds(level: str, when: list[Filter]) -> Iterator[protos.accesslog.AccessLog]:
@@ -149,6 +170,15 @@ def _shadow(is_there: bool) -> Filter:
     )
 
 
+def _flags(flags: Sequence[str]) -> Filter:
+    """Whether the request has one of Envoy's flags."""
+    return Filter(response_flag_filter=protos.accesslog.ResponseFlagFilter(flags=flags))
+
+
+def _all_of(filters: list[Filter]) -> Filter:
+    return Filter(and_filter=protos.accesslog.AndFilter(filters=filters))
+
+
 def _any_of(filters: list[Filter]) -> Filter:
     return Filter(or_filter=protos.accesslog.OrFilter(filters=filters))
 
@@ -160,5 +190,5 @@ def _logger(level: str, fields: dict[str, object], conditions: list[Filter]) -> 
             json_format=protos.struct({"level": level, **fields}), omit_empty_values=True
         )
     )
-    when = Filter(and_filter=protos.accesslog.AndFilter(filters=conditions))
+    when = _all_of(conditions)
     return protos.accesslog.AccessLog(name="envoy.access_loggers.stdout", filter=when, typed_config=protos.any_of(log))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 
@@ -10,8 +11,17 @@ from google.protobuf.message import Message
 from controlplane import protos
 from controlplane.config.model import Auth, Cors, GatewayConfig, SecurityHeaders
 from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
-from controlplane.translate import filter_matcher, jwt_authn, leases, local_rate_limit, lua_filter, rate_limit_quota
-from controlplane.translate.headers import Header, Key, Mark, Namespace
+from controlplane.translate import (
+    bodies,
+    filter_matcher,
+    jwt_authn,
+    leases,
+    local_rate_limit,
+    lua_filter,
+    rate_limit_quota,
+    rejections,
+)
+from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 from controlplane.translate.jwt_authn import EnvoyKeys
 
 HttpFilter = protos.hcm.HttpFilter
@@ -25,8 +35,6 @@ HEADERS = "envoy.filters.http.header_mutation"
 CORS = "envoy.filters.http.cors"
 FAULT = "envoy.filters.http.fault"
 EXT_AUTHZ: str = Namespace.AUTHZ
-BODY_LIMIT = "envoy.filters.http.body_size_limit"
-BUFFER = "envoy.filters.http.buffer"
 RATE_LIMIT: str = Namespace.RATE_LIMIT
 ROUTER = "envoy.filters.http.router"
 
@@ -40,14 +48,16 @@ EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-R
 RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
 """Request headers whose value is ours. Upstreams often read `_` as `-`, so both spellings are removed."""
 
-HOP_BY_HOP = ("te", "trailer", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization")
-"""The hop-by-hop headers (RFC 9110, section 7.6.1; RFC 2616, section 13.5.1) that Envoy would forward."""
+HOP_BY_HOP = (
+    *("te", "trailer", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"),
+    "http2-settings",
+)
+"""The hop-by-hop headers that Envoy would forward (RFC 9110, section 7.6.1; RFC 2616, section 13.5.1; RFC 7540, section
+3.2.1)."""
 
 
 def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.HttpFilter]:
     """The chain. A request goes down this list, its response comes back up."""
-    default = config.listener.max_request_bytes
-    largest = max([default, *(route.max_request_bytes or 0 for route in config.routes)])
     return [
         # Gives every request one path and valid ids, so that all filters below see the same request.
         http_filter(REQUEST_FILTER, _script(lua_filter.request_filter(config))),
@@ -56,18 +66,14 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         # Before authz: a preflight carries no token. Before all that rejects: a browser reads no error without CORS
         # headers.
         http_filter(CORS, protos.cors_filter.Cors()),
-        # After CORS, so that a browser can read the 429.
-        *([http_filter(FAULT, leases.reject_over_limit())] if leases.are_used(config) else []),
-        # Rejects a body that is too large: by its Content-Length at once, else at the byte that exceeds the limit. It
-        # knows no routes, so it has the largest limit of all routes. The buffer has the route's own.
-        http_filter(BODY_LIMIT, protos.body_size_limit.BodySizeLimit(max_request_bytes=protos.uint64(largest))),
-        # Holds the body until it is complete, so that a rejected one costs nothing and no upstream sees half of it.
-        # Before authz: behind a filter that waits for a response it would get the whole body unchecked.
-        http_filter(BUFFER, protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(default))),
+        # Ends what the request filter rejects. After CORS, so that a browser can read the error.
+        http_filter(FAULT, rejections.reject()),
         # Before the limiter: the limit depends on the caller.
         http_filter(EXT_AUTHZ, _identity(config, keys)),
         # After authz, whose metadata says whom to charge.
         *_limiter(config),
+        # After all that decide on the headers: nothing of a refused request's body is kept or counted.
+        http_filter(bodies.BODY, bodies.body()),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
 
@@ -135,6 +141,7 @@ def early_mutations() -> list[HeaderMutation]:
         HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=reserved)),
         _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
         HeaderMutation(remove=Header.REQUEST_ID),
+        _set(Header.CODING, "%REQ(TRANSFER-ENCODING)%"),
         *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
     ]
 
@@ -144,10 +151,11 @@ def _headers(security: SecurityHeaders) -> Message:
     client = protos.base.HeaderValue(key="x-forwarded-for", value="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
     appended = HeaderValueOption(header=client, append_action=HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
     response = [
-        _set(Header.REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
-        _set(Header.CORRELATION_ID, "%REQ(X-CORRELATION-ID)%"),
-        # A request too malformed to have ids gets one with its error; see `local_replies`.
-        _set(Header.CORRELATION_ID, "%RESP(X-REQUEST-ID)%", only_if_absent=True),
+        # An error of Envoy's has an id that is valid whatever failed; see `local_replies`.
+        _set(Header.REQUEST_ID, _error_id_or(Header.REQUEST_ID)),
+        # The router has removed an upstream's.
+        _set(Header.CORRELATION_ID, _error_id_or(Header.CORRELATION_ID), only_if_absent=True),
+        HeaderMutation(remove=ResponseHeader.ERROR_ID),
         *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
     ]
     if security.enabled:
@@ -162,6 +170,11 @@ def _headers(security: SecurityHeaders) -> Message:
             response_mutations=response,
         )
     )
+
+
+def _error_id_or(header: str) -> str:
+    operators = [{"command": "RESP", "param": ResponseHeader.ERROR_ID}, {"command": "REQ", "param": header}]
+    return f"%COALESCE({json.dumps({'operators': operators})})%"
 
 
 def _security_headers(security: SecurityHeaders) -> dict[str, str]:
@@ -222,12 +235,6 @@ def authz_policy(context: Mapping[str, str]) -> protos.Any:
 def no_authz() -> protos.Any:
     """The authz service is not asked."""
     return protos.any_of(protos.ext_authz.ExtAuthzPerRoute(disabled=True))
-
-
-def body_limit(max_bytes: int) -> protos.Any:
-    """A route's own largest body. On HTTP/2 the last frame (16 KiB) may exceed it: Envoy does not count that one."""
-    buffer = protos.buffer_filter.Buffer(max_request_bytes=protos.uint32(max_bytes))
-    return protos.any_of(protos.buffer_filter.BufferPerRoute(buffer=buffer))
 
 
 def _rate_limit() -> Message:

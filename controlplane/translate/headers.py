@@ -24,6 +24,18 @@ class Header(StrEnum):
     """The path is malformed or hides something; the value is `Mark.PATH`.
     Set: request_filter.lua. Read: the first route and the local reply, which make it a 400. Reaches no upstream."""
 
+    CODING = "x-mgw-transfer-encoding"
+    """The client's Transfer-Encoding, which Envoy removes before the filters.
+    Set: early header mutation. Read and removed: request_filter.lua."""
+
+    REJECTED = "x-mgw-rejected"
+    """Why the request filter ends the request: `Mark.NO_TOKEN`, `BODY`, `FIELDS` or `OVER_LIMIT`.
+    Set: the scripts. Read: the condition of the fault filter, the local replies. Reaches no upstream."""
+
+    ABORT = "x-envoy-fault-abort-request"
+    """The status that a request with `REJECTED` ends with.
+    Set: the scripts. Read: the fault filter (Envoy's own name). Reaches no upstream."""
+
     IDENTITY = "x-mgw-identity"
     """What the scripts know of the caller: `Mark.KNOWN` or `Mark.UNVERIFIED`; absent if authz has to be asked.
     Set: request_filter.lua, verify.lua. Read: the conditions of ext_authz and jwt_authn. Removed: router."""
@@ -46,7 +58,7 @@ class Header(StrEnum):
 
     OVER_LIMIT = "x-mgw-over-limit"
     """The caller is over its limit, and a request would pass after this many seconds.
-    Set: leases.lua. Read: the fault filter and the local reply, which make it a 429. Removed: router."""
+    Set: leases.lua. Read: the local reply with 429. Reaches no upstream."""
 
     USER_ID = "x-user-id"
     """The verified caller's subject. Set: authz and the scripts. Read: upstreams, the access log."""
@@ -67,9 +79,8 @@ REMOVED_BEFORE_UPSTREAM = (
     Header.COUNTER,
     Header.PREPAID,
     Header.LEASE_REPORT,
-    Header.OVER_LIMIT,
 )
-"""What the router removes. `CLIENT_REQUEST_ID` is gone by then, and no request with `BAD_REQUEST` gets so far."""
+"""What the router removes. `CLIENT_REQUEST_ID` is gone by then, and no rejected request gets so far."""
 
 
 class ResponseHeader(StrEnum):
@@ -77,6 +88,9 @@ class ResponseHeader(StrEnum):
 
     ERROR = "x-gateway-error"
     """The code of an error that the gateway made. Set: authz, ratelimit, local replies. Read: clients, the log."""
+
+    ERROR_ID = "x-mgw-error-id"
+    """A valid request id. Set: local replies. Read and removed: header_mutation, which gives the response its ids."""
 
     LIMIT = "x-ratelimit-limit"
     REMAINING = "x-ratelimit-remaining"
@@ -93,6 +107,10 @@ class Mark(StrEnum):
     UNVERIFIED = "unverified"
     PREPAID = "1"
     PATH = "path"
+    NO_TOKEN = "no_token"
+    BODY = "body"
+    FIELDS = "fields"
+    OVER_LIMIT = "over_limit"
 
 
 class Namespace(StrEnum):
@@ -170,6 +188,8 @@ class Setting(StrEnum):
     """The route's `auth`; absent if it is `none`."""
     ANONYMOUS = "anonymous"
     """An anonymous caller may pass without authz being asked."""
+    MAX_BODY = "max_body"
+    """The largest body, in bytes."""
     COUNTER = "counter"
     """The value of `Header.COUNTER`."""
     POLICY = "policy"

@@ -53,13 +53,6 @@ def has(header: str) -> protos.route_components.HeaderMatcher:
     return protos.route_components.HeaderMatcher(name=header, present_match=True)
 
 
-def reject_over_limit() -> protos.fault_filter.HTTPFault:
-    """Ends a request that leases.lua marked as over limit. `local_replies` makes it the 429 that the service made."""
-    always = protos.percent.FractionalPercent(numerator=100)
-    abort = protos.fault_filter.FaultAbort(http_status=429, percentage=always)
-    return protos.fault_filter.HTTPFault(abort=abort, headers=[has(Header.OVER_LIMIT)])
-
-
 def report() -> protos.route_components.RateLimit.Action:
     """What became of the last lease, if the worker can spend another."""
     return Actions(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from google.protobuf.duration_pb2 import Duration
+
 from controlplane import __version__, protos
-from controlplane.config.model import GatewayConfig
+from controlplane.config.model import GatewayConfig, Listener
 from controlplane.topology import Address
-from controlplane.translate import access_log, filters, local_replies, rate_limit_quota
+from controlplane.translate import access_log, filters, hosts, local_replies, rate_limit_quota
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
 from controlplane.translate.headers import Namespace
@@ -17,11 +19,12 @@ Hcm = protos.hcm.HttpConnectionManager
 LISTENER = "gateway"
 NOBODY = protos.address.CidrRange(address_prefix="255.255.255.255", prefix_len=protos.uint32(32))
 """An empty list would mean Envoy's own idea of internal addresses."""
-MAX_HEADERS_KIB = 60
-REQUEST_HEADERS_TIMEOUT_SECONDS = 10
+OUR_FIELDS = 50
+"""Room for the header fields that the gateway itself adds. ext_authz counts all against Envoy's limit."""
 STREAM_IDLE_TIMEOUT_SECONDS = 300
 CLIENT_IDLE_TIMEOUT_SECONDS = 600
-CONNECTION_BUFFER_BYTES = 1 << 20
+CONNECTION_BUFFER_BYTES = 32 << 10
+"""What Envoy holds of a body that nobody reads yet, and of a response that the client does not take."""
 
 
 def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys = NO_KEYS) -> protos.listener.Listener:
@@ -84,18 +87,52 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
             )
         ],
         server_header_transformation=Hcm.PASS_THROUGH,
-        max_request_headers_kb=protos.uint32(MAX_HEADERS_KIB),
-        request_headers_timeout=protos.duration(REQUEST_HEADERS_TIMEOUT_SECONDS),
+        max_request_headers_kb=protos.uint32(2 * config.listener.max_header_kib),
+        request_headers_timeout=protos.duration(config.listener.headers_timeout_seconds),
+        request_timeout=_request_timeout(config.listener),
         stream_idle_timeout=protos.duration(STREAM_IDLE_TIMEOUT_SECONDS),
-        common_http_protocol_options=protos.protocol.HttpProtocolOptions(
-            idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS)
-        ),
-        http_protocol_options=protos.protocol.Http1ProtocolOptions(
-            # An upgrade is declined by serving the request without it (RFC 9110, section 7.8), not by a 403.
-            ignore_http_11_upgrade=[
-                protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=".*"))
-            ]
-        ),
+        # Envoy's own 100 would ask for the body before anybody has decided. The upstream's is passed on.
+        proxy_100_continue=True,
+        common_http_protocol_options=_for_both_protocols(config.listener),
+        http_protocol_options=_http1(config.listener),
+        http2_protocol_options=_http2(config.listener),
         # A malformed request gets a 400 with a body instead of a closed connection.
         stream_error_on_invalid_http_message=protos.boolean(False),
+    )
+
+
+def _request_timeout(listener: Listener) -> Duration:
+    """0 is none (`HttpConnectionManager.request_timeout`)."""
+    seconds = listener.request_timeout_seconds
+    return protos.duration(0 if seconds == "none" else seconds)
+
+
+def _for_both_protocols(listener: Listener) -> protos.protocol.HttpProtocolOptions:
+    """The codecs let twice the fields pass: the request filter answers what is between. See lua/field_limits.lua."""
+    return protos.protocol.HttpProtocolOptions(
+        idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS),
+        max_headers_count=protos.uint32(2 * listener.max_headers + OUR_FIELDS),
+    )
+
+
+def _http1(listener: Listener) -> protos.protocol.Http1ProtocolOptions:
+    every = protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=".*"))
+    return protos.protocol.Http1ProtocolOptions(
+        accept_http_10=listener.http10,
+        # Without a Host, HTTP/1.0 is served on the gateway's own paths alone.
+        default_host_for_http_10=hosts.NONE if listener.http10 else "",
+        # An upgrade is declined by serving the request without it (RFC 9110, section 7.8), not by a 403.
+        ignore_http_11_upgrade=[every],
+    )
+
+
+def _http2(listener: Listener) -> protos.protocol.Http2ProtocolOptions:
+    return protos.protocol.Http2ProtocolOptions(
+        max_concurrent_streams=protos.uint32(listener.http2.max_concurrent_streams),
+        initial_stream_window_size=protos.uint32(listener.http2.stream_window_bytes),
+        initial_connection_window_size=protos.uint32(listener.http2.connection_window_bytes),
+        # A malformed request ends its own stream. Envoy would end the connection, and with it the others' requests.
+        override_stream_error_on_invalid_http_message=protos.boolean(True),
+        # Envoy's 64 KiB for one field would end the connection before the limit for all is reached.
+        max_header_field_size_kb=protos.uint32(2 * listener.max_header_kib),
     )

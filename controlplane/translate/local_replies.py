@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 from controlplane import protos
-from controlplane.translate import leases, local_rate_limit
-from controlplane.translate.headers import Header, Key, Namespace, ResponseHeader
+from controlplane.translate import hosts, leases, local_rate_limit, rejections
+from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 
 Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
@@ -28,8 +29,11 @@ def local_replies(version: str) -> protos.hcm.LocalReplyConfig:
 
 def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     yield from _rejected_requests()
+    yield from _marked_requests()
     yield _over_limit_again()
     yield from _health_without_control_plane(version)
+    # Before the flags: a request that stalls has one of them as well.
+    yield _error(_status(408), 408, "REQUEST_TIMEOUT", "The request did not arrive in time")
     # Before the breaker's flags: a failure that the retry budget did not allow to be repeated has UO as well.
     yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
     yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
@@ -52,7 +56,7 @@ def _over_limit_again() -> protos.hcm.ResponseMapper:
     seconds = f"%REQ({Header.OVER_LIMIT})%"
     body = f'{{"error":{{"code":"RATE_LIMITED","message":"Too many requests","retry_after":{seconds}}}}}'
     headers = {ResponseHeader.ERROR: "RATE_LIMITED", "retry-after": seconds}
-    return _reply(_header(leases.has(Header.OVER_LIMIT)), 429, body, headers)
+    return _reply(_header(rejections.marked(Mark.OVER_LIMIT)), 429, body, headers)
 
 
 def _over_fallback_limit() -> protos.hcm.ResponseMapper:
@@ -64,21 +68,34 @@ def _over_fallback_limit() -> protos.hcm.ResponseMapper:
 
 def _rejected_requests() -> Iterator[protos.hcm.ResponseMapper]:
     """The errors of `routes.Rejection`: a cluster that does not exist, and the status chosen for that."""
-    for wrong in (leases.has(Header.BAD_REQUEST), two_hosts()):
-        yield _error(_header(wrong), 400, "BAD_REQUEST", "The path or host is malformed or hides something")
+    # Health is served without a host.
+    nameless = _all_of(_header(hosts.absent()), _flags(("NC",)))
+    for wrong in (_header(leases.has(Header.BAD_REQUEST)), _header(hosts.malformed()), nameless):
+        yield _error(wrong, 400, "BAD_REQUEST", "The path or host is malformed or hides something")
     yield _error(_all_of(_flags(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
     not_allowed = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
     not_allowed.headers_to_add.append(_header_to_add("allow", ALLOW))
     yield not_allowed
 
 
+def _marked_requests() -> Iterator[protos.hcm.ResponseMapper]:
+    """What the request filter rejected on the headers alone. The first is what authz says of the same request."""
+    marked = {mark: _header(rejections.marked(mark)) for mark in (Mark.NO_TOKEN, Mark.BODY, Mark.FIELDS)}
+    no_token = _error(marked[Mark.NO_TOKEN], 401, "UNAUTHORIZED", "Authentication required")
+    no_token.headers_to_add.append(_header_to_add("www-authenticate", "Bearer"))
+    yield no_token
+    yield _error(marked[Mark.BODY], 413, *_TOO_LARGE)
+    yield _error(marked[Mark.FIELDS], 431, *_TOO_MANY_FIELDS)
+
+
+_TOO_LARGE = ("PAYLOAD_TOO_LARGE", "The request body is too large")
+_TOO_MANY_FIELDS = ("REQUEST_HEADERS_TOO_LARGE", "The request headers are too many or too large")
 _BY_STATUS = (
     (400, 400, "BAD_REQUEST", "The request is malformed"),
     (404, 404, "NOT_FOUND", "No such route"),
-    (408, 408, "TIMEOUT", "The request did not arrive in time"),
-    (413, 413, "PAYLOAD_TOO_LARGE", "The request body is too large"),
+    (413, 413, *_TOO_LARGE),
     (426, 426, "BAD_REQUEST", "The protocol version is not supported"),
-    (431, 431, "BAD_REQUEST", "The request headers are too large"),
+    (431, 431, *_TOO_MANY_FIELDS),
     (500, 500, "INTERNAL_ERROR", "Internal error"),
     # Envoy's status for a transfer encoding that it does not know: the client's fault, so a 4xx.
     (501, 400, "BAD_REQUEST", "The request is malformed"),
@@ -102,13 +119,6 @@ def _health_without_control_plane(version: str) -> Iterator[protos.hcm.ResponseM
         yield _reply(_all_of(_path(path), _flags(unreachable)), 200, body, {})
 
 
-def two_hosts() -> protos.route_components.HeaderMatcher:
-    """More than one Host field: Envoy joins them with a comma, which no host has."""
-    return protos.route_components.HeaderMatcher(
-        name=":authority", string_match=protos.string_matcher.StringMatcher(contains=",")
-    )
-
-
 def error_body(code: str, message: str) -> str:
     """The body of an error. Both texts are ours and need no escaping."""
     return f'{{"error":{{"code":"{code}","message":"{message}"}}}}'
@@ -117,10 +127,10 @@ def error_body(code: str, message: str) -> str:
 def _error(
     when: Filter, status: int, code: str, message: str, retry_after: str | None = None
 ) -> protos.hcm.ResponseMapper:
-    # An id for a request that was too malformed to get one. Else the header mutation filter sets the request's own.
-    headers: dict[str, str] = {ResponseHeader.ERROR: code, Header.REQUEST_ID: "%UNIQUE_ID%"}
-    headers |= {"retry-after": retry_after} if retry_after else {}
-    return _reply(when, status, error_body(code, message), headers)
+    headers = {ResponseHeader.ERROR: code} | ({"retry-after": retry_after} if retry_after else {})
+    result = _reply(when, status, error_body(code, message), headers)
+    result.headers_to_add.extend(_ids())
+    return result
 
 
 def _reply(when: Filter, status: int, body: str, headers: Mapping[str, str]) -> protos.hcm.ResponseMapper:
@@ -132,6 +142,28 @@ def _reply(when: Filter, status: int, body: str, headers: Mapping[str, str]) -> 
         ),
         headers_to_add=[_header_to_add(name, value) for name, value in headers.items()],
     )
+
+
+def _ids() -> Iterator[protos.base.HeaderValueOption]:
+    """The request's ids if they are valid: one that failed before the request filter may have any as yet.
+
+    The request id goes by way of a header of its own, because a correlation id that is missing has to be the same.
+    """
+    given = (_if_valid(Header.CLIENT_REQUEST_ID), _if_valid(Header.REQUEST_ID))
+    yield _header_to_add(ResponseHeader.ERROR_ID, _coalesce(*given, {"command": "UNIQUE_ID"}))
+    yield _header_to_add(Header.CORRELATION_ID, _coalesce(_if_valid(Header.CORRELATION_ID)))
+
+
+def _coalesce(*operators: Mapping[str, str]) -> str:
+    """The first of these that has a value."""
+    return f"%COALESCE({json.dumps({'operators': operators})})%"
+
+
+def _if_valid(name: str) -> Mapping[str, str]:
+    """The header's value as `lua/request_ids.lua` accepts it; else an error, which is no value."""
+    value = f"request.headers['{name}']"
+    is_valid = f"size({value}) <= 128 && {value}.matches('^[A-Za-z0-9._-]+$')"
+    return {"command": "CEL", "param": f"{is_valid} ? {value} : request.headers['']"}
 
 
 def _header_to_add(name: str, value: str) -> protos.base.HeaderValueOption:

@@ -17,7 +17,7 @@ from controlplane.translate import decision_cache, headers, jwt_authn, leases, r
 from controlplane.translate.jwt_authn import EnvoyKeys
 from controlplane.translate.lua_literal import Literal, literal
 
-NEEDS = re.compile(r"^local ([\w, ]+) = \.\.\.$", re.MULTILINE)
+NEEDS = re.compile(r"^local (\w+(?:,\s+\w+)*) = \.\.\.$", re.MULTILINE)
 
 STRICT = """\
 local function strict(values)
@@ -33,6 +33,8 @@ def request_filter(config: GatewayConfig) -> str:
         "api_key_header": config.auth.api_key_header,
         "verified_here": jwt_authn.is_used(config),
         "in_quotas": rate_limit_quota.is_used(config),
+        "max_fields": config.listener.max_headers,
+        "max_field_bytes": config.listener.max_header_kib * 1024,
     }
     left_out = set()
     if config.auth.decision_cache.enabled:
@@ -77,7 +79,7 @@ def _in_order(name: str, left_out: Set[str]) -> Iterator[str]:
 def needs(module: str) -> tuple[str, ...]:
     """What a module takes, in order."""
     found = NEEDS.search(source(module))
-    return tuple(found[1].split(", ")) if found else ()
+    return tuple(re.split(r",\s+", found[1])) if found else ()
 
 
 @cache

@@ -14,12 +14,13 @@ from controlplane import protos
 from controlplane.config.model import GatewayConfig, Method, Route, Service
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
+    bodies,
     decision_cache,
     filters,
+    hosts,
     jwt_authn,
     leases,
     local_rate_limit,
-    local_replies,
     rate_limit_quota,
     retries,
 )
@@ -38,7 +39,7 @@ RouteAction = protos.route_components.RouteAction
 ROUTE_CONFIG = "gateway"
 HEALTH_TIMEOUT_SECONDS = 2.0
 
-OURS_ALONE = tuple(ResponseHeader)
+OURS_ALONE = (*ResponseHeader, Header.CORRELATION_ID)
 """Response headers whose value is the gateway's: an upstream's own copies are removed."""
 
 
@@ -47,6 +48,7 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
     host.routes.extend(routes(config))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
+    host.typed_per_filter_config[bodies.BODY].CopyFrom(bodies.of_all_routes(config))
     host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(local_rate_limit.policy(config.limits))
     host.virtual_clusters.extend(_ai_agents())
     if rate_limit_quota.is_used(config):
@@ -76,9 +78,12 @@ class Epochs(NamedTuple):
 
 def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
     """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
-    for wrong in (leases.has(Header.BAD_REQUEST), local_replies.two_hosts()):
+    for wrong in (leases.has(Header.BAD_REQUEST), hosts.malformed()):
         yield _rejection(Rejection.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[wrong]))
     yield from _health_routes()
+    if config.listener.http10:
+        nameless = RouteMatch(prefix="/", headers=[hosts.absent()])
+        yield _rejection(Rejection.BAD_REQUEST, "mgw-bad-request", nameless)
     services = {service.name: service for service in config.services}
     epochs = Epochs(decision_cache.epoch(config), leases.epoch(config))
     ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
@@ -144,18 +149,19 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     )
     if (again := retries.policy(route, service)) is not None:
         result.route.retry_policy.CopyFrom(again)
+        result.request_body_buffer_limit.CopyFrom(bodies.kept_for_retries(route, config))
     if route.cost_from_response_header:
         (asked,) = result.route.rate_limits
         post_charged = filters.post_charge(asked, route.cost_from_response_header)
         result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(post_charged)
         del result.route.rate_limits[:]
-    if settings := _script_settings(route, config, epochs):
-        lines = "\n".join(f"{name}={value}" for name, value in settings.items())
-        result.metadata.filter_metadata[Namespace.SCRIPT][Key.SETTINGS] = lines
+    settings = _script_settings(route, config, epochs)
+    lines = "\n".join(f"{name}={value}" for name, value in settings.items())
+    result.metadata.filter_metadata[Namespace.SCRIPT][Key.SETTINGS] = lines
     if rate_limit_quota.is_used(config):
         _spend_from_quotas(result, route, config)
-    if route.max_request_bytes is not None:
-        result.typed_per_filter_config[filters.BUFFER].CopyFrom(filters.body_limit(route.max_request_bytes))
+    if (body := bodies.of_route(route, config)) is not None:
+        result.typed_per_filter_config[bodies.BODY].CopyFrom(body)
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
         filters.no_authz() if route.auth == "none" else filters.authz_policy(authz_context(route))
     )
@@ -164,7 +170,7 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
 
 def _script_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:
     """What the scripts are told of the route. It is not in the scripts, so that a change needs no new listener."""
-    settings = rate_limit_quota.route_settings(route, config)
+    settings = bodies.route_settings(route, config) | rate_limit_quota.route_settings(route, config)
     if route.auth == "none":
         return settings
     settings[Setting.AUTH] = route.auth
@@ -245,6 +251,7 @@ def _rejection(kind: Rejection, name: str, match: RouteMatch, allow: str = "") -
 
 
 def _ask_nobody(route: protos.route_components.Route) -> None:
+    route.typed_per_filter_config[bodies.BODY].CopyFrom(bodies.of_no_service())
     route.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(filters.no_authz())
     route.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(protos.any_of(local_rate_limit.idle()))
 

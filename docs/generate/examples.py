@@ -37,6 +37,21 @@ listener:
   trusted_hops: 1             # one load balancer in front
   max_connections: 25000
   max_request_bytes: 1048576  # 1 MiB
+  max_headers: 100
+  max_header_kib: 60
+  headers_timeout_seconds: 10
+  request_timeout_seconds: none
+  http10: false
+  http2: {max_concurrent_streams: 128}
+"""
+    ],
+    "Http2": [
+        """\
+listener:
+  http2:
+    max_concurrent_streams: 64
+    stream_window_bytes: 1048576
+    connection_window_bytes: 16777216
 """
     ],
     "Auth": [
@@ -296,6 +311,7 @@ routes:
     providers: [platform]
     timeout_seconds: 5
     retries: {attempts: 1}
+    buffer_request: true
     max_request_bytes: 65536
     cost: 2
     cost_from_response_header: x-cost

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.support.gateway import Gateway
+from tests.e2e.conftest import StartGateway
+from tests.support.gateway import Gateway, default_document, unique
 from tests.support.wire import Connection
 
 GET = b"GET /api/v1/genres HTTP/1.1\r\n"
@@ -39,15 +42,21 @@ REFUSED = {
     "no host": GET + b"\r\n",
     "two hosts": GET + HOST + b"Host: other.test\r\n\r\n",
     "the same host twice": GET + HOST + HOST + b"\r\n",
+    "a host with a user": GET + b"Host: u@x\r\n\r\n",
+    "a host with escapes": GET + b"Host: x%0d%0a\r\n\r\n",
+    "a host with a path": GET + b"Host: x/y\r\n\r\n",
+    "a host with a port that is none": GET + b"Host: x:y\r\n\r\n",
+    "a host with brackets in it": GET + b"Host: [::1].x\r\n\r\n",
     "a host with a space": GET + b"Host: a b\r\n\r\n",
     "an unknown transfer encoding": POST + HOST + b"Transfer-Encoding: gzip\r\n\r\n",
     "an unknown encoding before chunked": POST + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "nearly chunked": POST + HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "identity": POST + HOST + b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nab",
-    "HTTP/1.0": b"GET /api/v1/genres HTTP/1.0\r\n" + HOST + b"\r\n",
+    "HTTP/1.0 without a host": b"GET /api/v1/genres HTTP/1.0\r\n\r\n",
+    "HTTP/1.0 in chunks": b"POST /api/v1/search HTTP/1.0\r\n"
+    + HOST
+    + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     "HTTP/0.9": b"GET /api/v1/genres\r\n\r\n",
-    "HTTP/1.2": b"GET /api/v1/genres HTTP/1.2\r\n" + HOST + b"\r\n",
-    "HTTP/2.0 in text": b"GET /api/v1/genres HTTP/2.0\r\n" + HOST + b"\r\n",
     "no version": b"GET /api/v1/genres FTP\r\n" + HOST + b"\r\n",
     "another scheme": b"GET ftp://gateway.test/api/v1/genres HTTP/1.1\r\n" + HOST + b"\r\n",
     "https in plain text": b"GET https://gateway.test/api/v1/genres HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -126,3 +135,78 @@ def test_a_second_request_behind_a_refused_one_is_not_served(plain: Gateway) -> 
         assert first is None or first.status == 400
         assert connection.receive() is None
     assert plain.hits() == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /api/v1/genres HTTP/1.0\r\nHost: gateway.test\r\n\r\n",
+        b"GET /api/v1/genres HTTP/1.0\r\nHost: gateway.test\r\nConnection: close\r\n\r\n",
+        b"POST /api/v1/search HTTP/1.0\r\nHost: gateway.test\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET /health/live HTTP/1.0\r\n\r\n",
+        b"GET /health/ready HTTP/1.0\r\n\r\n",
+    ],
+)
+def test_http10_is_served(plain: Gateway, data: bytes) -> None:
+    """As nginx speaks it to upstreams by default; health even without a host, as load balancers ask for it."""
+    answer = plain.send(data)
+
+    assert answer is not None
+    assert answer.status == 200
+
+
+def test_http10_can_be_forbidden(start: StartGateway) -> None:
+    """Then it is 426, whatever the path."""
+    document = default_document()
+    document["listener"]["http10"] = False
+    gateway = start(document=document)
+
+    for path in ("/api/v1/genres", "/health/live"):
+        answer = gateway.send(f"GET {path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+        assert answer is not None
+        assert (answer.status, answer.code) == (426, "BAD_REQUEST")
+
+
+EARLY = {
+    "no host": GET,
+    "a fragment": b"GET /a#b HTTP/1.1\r\n" + HOST,
+    "OPTIONS *": b"OPTIONS * HTTP/1.1\r\n" + HOST,
+    "CONNECT": b"CONNECT a:1 HTTP/1.1\r\n" + HOST,
+    "a host with a user": GET + b"Host: u@x\r\n",
+    "a hidden dot segment": b"GET /%2e%2e/a HTTP/1.1\r\n" + HOST,
+    "an absolute https URL": b"GET https://a/b HTTP/1.1\r\n" + HOST,
+    "too many fields": GET + HOST + b"".join(b"X-%d: 1\r\n" % number for number in range(120)),
+    "an unknown path": b"GET /nowhere HTTP/1.1\r\n" + HOST,
+}
+VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@pytest.mark.parametrize("given", ['<script>"', "a b", "x" * 129, "é", "good-1", None])
+@pytest.mark.parametrize("start_of", EARLY.values(), ids=EARLY)
+def test_ids_are_valid_whatever_failed(plain: Gateway, start_of: bytes, given: str | None) -> None:
+    """A request that fails before the filters has its own ids back only if they are valid."""
+    ids = f"X-Request-ID: {given}\r\nX-Correlation-ID: {given}\r\n".encode() if given else b""
+
+    answer = plain.send(start_of + ids + b"\r\n")
+
+    assert answer is not None
+    found = [answer.value(name) or "" for name in ("x-request-id", "x-correlation-id")]
+    assert all(VALID_ID.fullmatch(each) for each in found)
+    assert found[0] == found[1]
+    assert (given == "good-1") is (found[0] == "good-1")
+
+
+def test_ids_in_the_log_are_valid_whatever_failed(plain: Gateway) -> None:
+    """The line has the ids of the response, and no trace of the client's."""
+    marker = unique("early")
+    answers = [
+        plain.send(start_of + f'X-Request-ID: <{marker}>"\r\nX-Correlation-ID: <{marker}>\r\n\r\n'.encode())
+        for start_of in EARLY.values()
+    ]
+
+    for answer in answers:
+        assert answer is not None
+        mine = answer.value("x-request-id") or ""
+        line = plain.log_line(mine)
+        assert (line["request_id"], line["correlation_id"], line["level"]) == (mine, mine, "WARN")
+    assert not [line for line in plain.log_lines() if f"<{marker}>" in str(line)]

@@ -378,7 +378,8 @@ def test_no_span_holds_more_than_the_burst_and_what_refills(leasing: Gateway) ->
         slack = max(passage.at - passage.sent for passage in through)
         most = most_within([passage.at for passage in through], seconds)
         assert most <= numbers["burst"] + numbers["rps"] * (seconds + slack) + 1
-    assert len(through) >= 0.9 * (numbers["burst"] + numbers["rps"] * (through[-1].at - through[0].sent))
+    allowed = numbers["burst"] + numbers["rps"] * (through[-1].at - through[0].sent)
+    assert len(through) >= 0.9 * min(allowed, len(passages))
 
 
 # -- they follow what changes

@@ -219,26 +219,6 @@ def test_eight_replicas_at_most(leases: Leases) -> None:
     assert [replica for replica, _, _ in report.grants] == [f"a{number}" for number in range(1, 9)]
 
 
-def test_a_rejected_body_is_given_back(leases: Leases) -> None:
-    """The lease can pay for another request; the report still counts this one."""
-    leases.granted(requests=2)
-    first = leases.request()
-    leases.worker.give_back(leases.worker.modules["in_flight"].take(first.metadata))
-
-    assert [leases.request().is_prepaid for _ in range(3)] == [True, False, True]
-
-
-def test_nothing_is_given_back_to_another_lease(leases: Leases) -> None:
-    """A lease that has ended gets nothing, and the one in use no more than it had."""
-    leases.granted(requests=2)
-    first = leases.request()
-    leases.now += 0.2
-    leases.granted(requests=2, serial=2)
-    leases.worker.give_back(leases.worker.modules["in_flight"].take(first.metadata))
-
-    assert [leases.request().is_prepaid for _ in range(4)] == [True, False, True, False]
-
-
 OVER = TERMS | {"x-ratelimit-remaining": "0", "ratelimit": '"burst";r=0;t=3'}
 
 

@@ -79,13 +79,15 @@ def test_nothing_is_hidden_in_a_normal_form(path: str) -> None:
 
 def normal_form(path: str) -> str | None:
     """The rules of a path without doubly encoded characters (RFC 3986, sections 5.2.4 and 6.2.2)."""
-    if re.search(r"\\|%(2f|5c|00)", path, re.IGNORECASE) or re.search(r"%(?![0-9a-f]{2})", path, re.IGNORECASE):
+    if re.search(r"[^\x21-\x7e]|\\|%(2f|5c|00|c[01]%[89ab]|e0%[89]|f[08c]%8)", path, re.IGNORECASE):
+        return None
+    if re.search(r"%(?![0-9a-f]{2})", path, re.IGNORECASE):
         return None
     kept: list[str] = []
     segments = [segment for segment in path.split("/") if segment]
     for segment in segments:
         plain = re.sub(r"%(2[de]|3\d|[46][1-9a-f]|[57][0-9a]|5f|7e)", unquoted, segment, flags=re.IGNORECASE)
-        if plain.startswith(("..;", ".;")) or (plain in (".", "..") and "%" in segment):
+        if re.match(r"\.\.?(;|%[01]|%2[03]|%3[bf])", plain.lower()) or (plain in (".", "..") and "%" in segment):
             return None
         if plain == "..":
             kept = kept[:-1]

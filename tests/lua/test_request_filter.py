@@ -19,8 +19,11 @@ CONFIG: dict[str, Literal] = {
     "in_quotas": False,
     "cache_seconds": 5,
     "cache_entries": 100,
+    "max_fields": 10,
+    "max_field_bytes": 2000,
 }
-SETTINGS = {"auth": "required", "policy": "e1/r", "epoch": "e1", "limits": "n1/"}
+SETTINGS = {"auth": "required", "max_body": "100", "policy": "e1/r", "epoch": "e1", "limits": "n1/"}
+OPTIONAL = SETTINGS | {"auth": "optional"}
 SAID = {"subject": "u1", "tier": "pro", "caller": "idp/u1", "until": 2000.0, "epoch": "e1"}
 TOKEN = {"authorization": "Bearer a"}
 
@@ -133,7 +136,7 @@ class TestCallers:
     )
     def test_nobody(self, verified_here: bool, anonymous: bool, word: str | None) -> None:
         """Where no credentials are needed and authz is not asked about tokens, nor is it about none."""
-        settings = SETTINGS | ({"anonymous": "yes"} if anonymous else {})
+        settings = OPTIONAL | ({"anonymous": "yes"} if anonymous else {})
         found = asked(a_worker(verified_here=verified_here), {}, settings)
 
         assert found.request.values.get("x-mgw-identity") == word
@@ -144,6 +147,53 @@ class TestCallers:
         worker = introduced(a_worker(frozenset({"decision_cache"})))
 
         assert "x-mgw-identity" not in asked(worker, TOKEN).request.values
+
+
+def rejected(stream: Stream) -> tuple[str | None, str | None]:
+    """The mark and the status of a request that the script ends."""
+    return stream.request.values.get("x-mgw-rejected"), stream.request.values.get("x-envoy-fault-abort-request")
+
+
+class TestRejections:
+    """What the headers alone tell."""
+
+    @pytest.mark.parametrize(
+        ("headers", "settings", "found"),
+        [
+            ({}, SETTINGS, ("no_token", "401")),
+            ({}, OPTIONAL, (None, None)),
+            ({}, None, (None, None)),
+            ({"authorization": "Basic eA=="}, SETTINGS, (None, None)),
+            ({"x-api-key": "k"}, SETTINGS, (None, None)),
+            (TOKEN | {"content-length": "100"}, SETTINGS, (None, None)),
+            (TOKEN | {"content-length": "101"}, SETTINGS, ("body", "413")),
+            ({"content-length": "99999999999999999999"}, SETTINGS, ("body", "413")),
+            ({"content-length": "101"}, {"max_body": "100"}, ("body", "413")),
+            ({"content-length": "101"}, None, (None, None)),
+        ],
+    )
+    def test_on_the_headers(
+        self, headers: Mapping[str, str], settings: Mapping[str, str] | None, found: tuple[str | None, str | None]
+    ) -> None:
+        """413 comes before 401. Authz judges every credential, and a route without settings takes what it gets."""
+        assert rejected(asked(a_worker(), headers, settings)) == found
+
+    @pytest.mark.parametrize(
+        ("headers", "is_rejected"),
+        [
+            ({f"x-{n}": "1" for n in range(15)}, False),
+            ({f"x-{n}": "1" for n in range(16)}, True),
+            ({"x": "v" * 1900}, False),
+            ({"x": "v" * 2000}, True),
+        ],
+        ids=["ten and Envoy's seven", "one more", "small enough", "too large"],
+    )
+    def test_too_many_or_too_large_fields(self, headers: Mapping[str, str], is_rejected: bool) -> None:
+        """Before anything else is looked at, the path included."""
+        found = asked(a_worker(), {":path": "/a%2fb"} | dict(headers))
+
+        assert (rejected(found) == ("fields", "431")) is is_rejected
+        assert ("x-mgw-bad-request" in found.request.values) is not is_rejected
 
 
 class TestLimits:
@@ -168,13 +218,13 @@ class TestLimits:
         assert found.headers().values["x-ratelimit-remaining"] == "899"
 
     def test_a_prepaid_request_whose_body_is_too_large(self) -> None:
-        """It costs nothing and tells nothing of limits."""
+        """It is rejected by its length, before anything is spent."""
         worker = self.leasing()
-        found = asked(worker, TOKEN, now=1000.02)
-        worker.response(found, {"x-gateway-error": "PAYLOAD_TOO_LARGE"})
+        large = asked(worker, TOKEN | {"content-length": "101"}, now=1000.02)
         paid = [asked(worker, TOKEN, now=1000.03).request.values.get("x-mgw-prepaid") for _ in range(3)]
 
-        assert found.headers().values == {"x-gateway-error": "PAYLOAD_TOO_LARGE"}
+        assert rejected(large) == ("body", "413")
+        assert "x-mgw-prepaid" not in large.request.values
         assert paid == ["1", "1", None]
 
     def test_a_preflight_spends_nothing(self) -> None:
@@ -197,7 +247,7 @@ class TestLimits:
 
     def test_an_address_has_leases_of_its_own(self) -> None:
         """Whatever its port; another address has none of them."""
-        worker, settings = a_worker(), SETTINGS | {"anonymous": "yes"}
+        worker, settings = a_worker(), OPTIONAL | {"anonymous": "yes"}
         for now in (1000.0, 1000.01):
             found = asked(worker, {}, settings, now=now, address="[fd00::1]:5")
         worker.response(found, TERMS, ratelimit={"lease": "ab 1 4 1 100"})

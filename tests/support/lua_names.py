@@ -10,7 +10,7 @@ from controlplane.translate import lua_literal
 IGNORED = re.compile(r"""--[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""")
 TOKEN = re.compile(r"[A-Za-z_]\w*|[{}()]|[.:]+|==|\S")
 DECLARED = re.compile(
-    r"\blocal (?!function)([\w, ]+)|\bfunction (\w+)|\bfunction ?\w*\(([\w, ]*)\)|\bfor ([\w, ]+) (?:in|=)"
+    r"\blocal (?!function)([\w,\s]+?)(?= =|$)|\bfunction (\w+)|\bfunction ?\w*\(([\w, ]*)\)|\bfor ([\w, ]+) (?:in|=)"
 )
 
 

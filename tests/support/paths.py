@@ -18,6 +18,10 @@ UNCHANGED = (
     "/a??b=?",
     "/a?x=1&x=2&y",
     "/:@!$&'()*+,;=",
+    "/a%3b/%c3%80/caf%e9",
+    "/%c0/%ff",
+    "/a..;x/b",
+    "/%0d%0a",
 )
 NORMALISED = (
     ("//", "/"),
@@ -69,5 +73,25 @@ REJECTED = (
     "/%%32%65",
     "/a%u002e",
     "/%2f?%2e%2e/../a/%2f",
+    "/..%3b/b",
+    "/a/..%3B/b",
+    "/a/.%3bx/b",
+    "/%2e%2e%3b/b",
+    "/a/..%253b/b",
+    "/a/%252e%252e%253b/b",
+    "/a/..%25253b",
+    "/..%3f/b",
+    "/..%23",
+    "/..%09/b",
+    "/..%20/b",
+    "/%c0%ae%c0%ae/x",
+    "/%C0%AF",
+    "/%c1%9c",
+    "/%e0%80%ae/x",
+    "/%f0%80%80%ae",
+    "/%f8%80%80%80%ae",
+    "/%25c0%25ae/x",
 )
 """They are malformed, or hide a dot segment, a slash, a backslash or a NUL."""
+RAW = (b"/\xc0\xae\xc0\xae/x", b"/caf\xc3\xa9", b"/a\x7fb", b"/a?b=\xff", b"/\xff")
+"""With bytes that no request line may have. Over HTTP/1 Envoy rejects them, over HTTP/2 the request filter."""

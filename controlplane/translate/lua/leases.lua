@@ -7,14 +7,14 @@
 -- An account that is over its limit is kept in the same way: the service said how long a request would have to wait.
 -- Until then, or for OVER_LIMIT_SECONDS if that is sooner, requests are decided here.
 --
--- Needs: names, in_flight.
+-- Needs: names, in_flight, reject.
 -- Gives: spend(headers, metadata, limits, caller_account, now). It leaves one of three things in flight, each with its
--- own functions for the response: describe(headers, what, now) or give_back(what); describe_over_limit(headers, what);
+-- own functions for the response: describe(headers, what, now); describe_over_limit(headers, what);
 -- read_response(headers, metadata, asked).
 
-local names, in_flight = ...
+local names, in_flight, reject = ...
 
-local remember = in_flight.add
+local remember, reject_over_limit = in_flight.add, reject.over_limit
 local header, response, key = names.header, names.response_header, names.key
 local PREPAID, IS_PREPAID = header.PREPAID, names.mark.PREPAID
 local LEASE_REPORT, OVER_LIMIT = header.LEASE_REPORT, header.OVER_LIMIT
@@ -78,9 +78,10 @@ local function ask(headers, metadata, account, now)
   remember(metadata, {account = account, asked = now, is_wanted = is_wanted})
 end
 
-local function reject(headers, metadata, over_limit, now)
+local function repeat_over_limit(headers, metadata, over_limit, now)
   local wait = math.max(1, math.ceil(over_limit.passes - now))
   headers:replace(OVER_LIMIT, string.format("%d", wait))
+  reject_over_limit(headers)
   metadata:set(RATE_LIMIT, RULE, over_limit.rule)
   remember(metadata, {over_limit = over_limit, wait = wait})
 end
@@ -92,7 +93,7 @@ local function spend(headers, metadata, limits, caller_account, now)
   if over_limit ~= nil then
     if now < over_limit.ends then
       account.asked = now -- a caller that keeps retrying counts as busy
-      reject(headers, metadata, over_limit, now)
+      repeat_over_limit(headers, metadata, over_limit, now)
       return true
     end
     account.over_limit = nil
@@ -155,13 +156,6 @@ local function read_response(headers, metadata, asked)
   if said[LEASE] ~= nil then read_lease(headers, said[LEASE], asked) end
 end
 
--- A prepaid request was rejected before the limiter, so its lease can pay for another one while it is in use. The
--- report still counts it as spent.
-local function give_back(what)
-  local account = what.account
-  if account.lease == what.lease and account.left > 0 then account.left = account.left + 1 end
-end
-
 local function set_headers(headers, terms, kind, remaining, wait)
   headers:replace(LIMIT, terms.limit)
   headers:replace(REMAINING, string.format("%d", remaining))
@@ -183,6 +177,6 @@ local function describe_over_limit(headers, what)
 end
 
 return {
-  spend = spend, read_response = read_response, give_back = give_back,
+  spend = spend, read_response = read_response,
   describe = describe, describe_over_limit = describe_over_limit,
 }

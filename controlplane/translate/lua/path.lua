@@ -4,17 +4,21 @@
 -- segment could not be rejected; and it rejects an encoded slash before the request has ids.
 --
 -- Needs: nothing.
--- Gives: is_plain(path), normalised(path), masked(text).
+-- Gives: is_plain(path), normalised(path), is_visible(query), masked(text).
 
-local find, sub, gsub, match, gmatch = string.find, string.sub, string.gsub, string.match, string.gmatch
+local find, gsub, match, gmatch = string.find, string.gsub, string.match, string.gmatch
 local byte, char, lower, concat = string.byte, string.char, string.lower, table.concat
 
-local SLASH = 47
+local SLASH, SEMICOLON = 47, 59
 
 -- Nothing that `normalised` would change or reject.
 local function is_plain(path)
-  return not (find(path, "%", 1, true) or find(path, "\\", 1, true)
-    or find(path, "//", 1, true) or find(path, "/.", 1, true))
+  return not (find(path, "[%%\\%z\1-\32\127-\255]") or find(path, "//", 1, true) or find(path, "/.", 1, true))
+end
+
+-- Only characters that HTTP/1.1 allows in a request line. Envoy checks that over HTTP/1 alone.
+local function is_visible(query)
+  return not find(query, "[%z\1-\32\127-\255]")
 end
 
 -- RFC 3986, section 2.3: these characters mean the same encoded or not, so they are compared and forwarded unencoded.
@@ -24,42 +28,47 @@ local function unreserved(hex)
   return nil
 end
 
--- Whether percent signs are encoded, however often, in front of the code of a dot, slash, backslash or NUL.
-local function is_encoded_again(path)
-  local from = 1
-  while true do
-    local _, stop = find(path, "%25", from, true)
-    if not stop then return false end
-    local at = stop + 1
-    while sub(path, at, at + 1) == "25" do at = at + 2 end
-    local code = sub(path, at, at + 1)
-    if code == "2e" or code == "2f" or code == "5c" or code == "00" then return true end
-    from = stop + 1
-  end
+-- Percent signs that are encoded, however often, as plain ones: what a server that decodes again would read. nil: none.
+local function decoded_again(path)
+  if not find(path, "%25", 1, true) then return nil end
+  local plain, count = path, 1
+  while count > 0 do plain, count = gsub(plain, "%%25", "%%") end
+  return plain
+end
+
+-- An encoded slash, backslash or NUL; or one of the sequences that are no UTF-8 but that lenient decoders take for a
+-- shorter one (RFC 3629, section 10): %c0%ae for a dot.
+local function hides(small)
+  return find(small, "%2f", 1, true) or find(small, "%5c", 1, true) or find(small, "%00", 1, true)
+    or find(small, "%%c[01]%%[89ab]") or find(small, "%%e0%%[89]") or find(small, "%%f[08c]%%8")
+end
+
+-- Dots with a parameter, a mark that ends paths, or a control character behind: some servers take /..;x/ for /../
+local function is_dots_in_disguise(small)
+  local rest = match(small, "^%.%.?([;%%].*)$")
+  return rest and (byte(rest) == SEMICOLON or find(rest, "^%%[01]") or find(rest, "^%%2[03]") or find(rest, "^%%3[bf]"))
 end
 
 -- The segment with unreserved characters decoded; nil if it hides something.
 local function decoded(segment)
-  if not find(segment, "%", 1, true) then return segment end
+  if not find(segment, "[%%;]") then return segment end
   if find(gsub(segment, "%%%x%x", ""), "%", 1, true) then return nil end -- a percent sign without two digits
   local plain = gsub(segment, "%%(%x%x)", unreserved)
-  if plain == "." or plain == ".." then return nil end
-  if is_encoded_again(lower(plain)) then return nil end -- %25%32%65 reads %252e by now
+  if plain == "." and segment ~= "." or plain == ".." and segment ~= ".." then return nil end
+  local small = lower(plain)
+  local again = decoded_again(small) -- %25%32%65 reads %252e by now
+  if is_dots_in_disguise(small) then return nil end
+  if again and (find(again, "%2e", 1, true) or hides(again) or is_dots_in_disguise(again)) then return nil end
   return plain
-end
-
-local function has_forbidden(small)
-  return find(small, "\\", 1, true) or find(small, "%2f", 1, true) or find(small, "%5c", 1, true)
-    or find(small, "%00", 1, true) or is_encoded_again(small)
 end
 
 -- Dot segments resolved (RFC 3986, section 5.2.4) and empty segments removed. nil: the path is rejected.
 local function normalised(path)
-  if has_forbidden(lower(path)) then return nil end
+  if find(path, "[\\%z\1-\32\127-\255]") or hides(lower(path)) then return nil end
   local kept, count, is_directory = {}, 0, false
   for segment in gmatch(path, "[^/]+") do
     local plain = decoded(segment)
-    if plain == nil or match(plain, "^%.%.?;") then return nil end -- some servers take /..;x/ for /../
+    if plain == nil then return nil end
     is_directory = plain == "." or plain == ".."
     if plain == ".." then
       kept[count] = nil
@@ -83,4 +92,4 @@ local function masked(text)
   return text
 end
 
-return {is_plain = is_plain, normalised = normalised, masked = masked}
+return {is_plain = is_plain, normalised = normalised, is_visible = is_visible, masked = masked}

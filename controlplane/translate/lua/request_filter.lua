@@ -5,56 +5,37 @@
 -- nil where they are turned off.
 -- Gives: envoy_on_request(handle), envoy_on_response(handle), which Envoy calls.
 
-local names, config, worker, route_settings, in_flight, path, request_ids, caller, decision_cache, leases = ...
+local names, config, worker, route_settings, in_flight, request_path, request_ids, field_limits, reject, hop_by_hop,
+  caller, decision_cache, leases = ...
 
-local find, sub, match, gmatch = string.find, string.sub, string.match, string.gmatch
-local byte, lower = string.byte, string.lower
-
-local header, mark, key = names.header, names.mark, names.key
-local BAD_REQUEST, BAD_PATH, IDENTITY, COUNTER = header.BAD_REQUEST, mark.PATH, header.IDENTITY, header.COUNTER
-local KNOWN, UNVERIFIED, ERROR = mark.KNOWN, mark.UNVERIFIED, names.response_header.ERROR
-local GATEWAY, QUERY_KEY, PATH_KEY = names.namespace.GATEWAY, key.QUERY, key.PATH
+local IDENTITY, COUNTER, CODING = names.header.IDENTITY, names.header.COUNTER, names.header.CODING
+local mark = names.mark
+local KNOWN, UNVERIFIED = mark.KNOWN, mark.UNVERIFIED
 local API_KEY_HEADER, VERIFIED_HERE, IN_QUOTAS = config.api_key_header, config.verified_here, config.in_quotas
 
-local is_plain, normalised, masked = path.is_plain, path.normalised, path.masked
-local accept_ids = request_ids.accept
+local accept_ids, fields_hold = request_ids.accept, field_limits.hold
+local clean, reject_request = request_path.clean, request_path.reject
+local reject_fields, reject_body, reject_no_token = reject.fields, reject.body, reject.no_token
 local now_seconds, settings_of = worker.now_seconds, route_settings.of
 local set_known, charge_to, ANONYMOUS = caller.set_known, caller.charge_to, caller.ANONYMOUS
+local remove_hop_by_hop = hop_by_hop.remove
 local add_in_flight, take_in_flight, is_any_in_flight = in_flight.add, in_flight.take, in_flight.is_any
 local recall, spend = decision_cache and decision_cache.recall, leases and leases.spend
-
--- The path in its one spelling. nil: the request is rejected.
-local function clean_path(handle, headers, raw)
-  local mark_at = find(raw, "?", 1, true)
-  local plain = mark_at and sub(raw, 1, mark_at - 1) or raw
-  if mark_at and mark_at < #raw then
-    handle:streamInfo():dynamicMetadata():set(GATEWAY, QUERY_KEY, masked(sub(raw, mark_at + 1)))
-  end
-  if find(plain, "eyJ", 1, true) then handle:streamInfo():dynamicMetadata():set(GATEWAY, PATH_KEY, masked(plain)) end
-  if is_plain(plain) then return plain end
-  local clean = normalised(plain)
-  if clean == plain then return plain end
-  if clean == nil then
-    headers:replace(BAD_REQUEST, BAD_PATH) -- the first route makes it a 400, after CORS set its headers
-  else
-    headers:replace(":path", mark_at and clean .. sub(raw, mark_at) or clean)
-  end
-  handle:clearRouteCache()
-  return clean
-end
 
 -- A possible preflight is answered before the limiter and costs nothing, so it spends nothing.
 local function is_decided_here(headers, metadata, limits, account, now)
   return headers:get(":method") ~= "OPTIONS" and spend(headers, metadata, limits, account, now)
 end
 
--- No credentials, and none needed: the caller is anonymous whoever decides. Its leases are its address's.
+-- No credentials. Where one is required, authz need not be asked. Where none is, the caller is anonymous whoever
+-- decides; its leases are its address's.
 local function anonymous_caller(handle, headers, settings)
+  if settings.auth == "required" then return reject_no_token(headers) end
   if not settings.anonymous then return end
   if VERIFIED_HERE then headers:replace(IDENTITY, KNOWN) end
   if not (spend and settings.limits) then return end
   local stream = handle:streamInfo()
-  local address = match(stream:downstreamRemoteAddress(), "^(.*):%d+$")
+  local address = string.match(stream:downstreamRemoteAddress(), "^(.*):%d+$")
   if address == nil then return end
   is_decided_here(headers, stream:dynamicMetadata(), settings.limits, ANONYMOUS .. address, now_seconds(handle))
 end
@@ -67,11 +48,13 @@ local function known_caller(handle, headers, settings, who, now)
   charge_to(headers, metadata, who)
 end
 
--- Sets the caller if this worker knows it, and spends from its lease. Who is not known here is verified by Envoy if it
+-- Rejects what the headers alone say is too large or has no credentials. Sets the caller if this worker knows it, and
+-- spends from its lease. Who is not known here is verified by Envoy if it
 -- has the keys, else authz is asked.
-local function identify(handle, headers)
+local function identify(handle, headers, length)
   local settings = settings_of(handle)
   if settings == nil then return end
+  if length ~= nil and tonumber(length) > tonumber(settings.max_body) then return reject_body(headers) end
   if settings.counter ~= nil then headers:replace(COUNTER, settings.counter) end
   if settings.auth == nil or headers:get(API_KEY_HEADER) ~= nil then return end
   local authorization = headers:get("authorization")
@@ -94,33 +77,25 @@ local function on_request(handle)
     handle:respond({[":status"] = "400"}, "")
     return
   end
-  if clean_path(handle, headers, raw) ~= nil then identify(handle, headers) end
+  local are_few, length, coding = fields_hold(headers)
+  if not are_few then return reject_fields(headers) end
+  if coding then
+    headers:remove(CODING)
+    if handle:streamInfo():protocol() == "HTTP/1.0" then return reject_request(handle, headers) end -- RFC 9112, 6.1
+  end
+  if clean(handle, headers, raw) then identify(handle, headers, length) end
 end
 
 -- What the request left for its response.
 local function finish(handle, headers, metadata, what)
   if what.lease ~= nil then
-    if headers:get(ERROR) == "PAYLOAD_TOO_LARGE" then
-      leases.give_back(what)
-    else
-      leases.describe(headers, what, now_seconds(handle))
-    end
+    leases.describe(headers, what, now_seconds(handle))
   elseif what.over_limit ~= nil then
     leases.describe_over_limit(headers, what)
   elseif what.account ~= nil then
     leases.read_response(headers, metadata, what)
   else
     decision_cache.remember(metadata, what, now_seconds(handle))
-  end
-end
-
--- Headers that an upstream names in Connection are for this hop alone (RFC 9110, section 7.6.1). Envoy removes only
--- Connection itself.
-local function remove_hop_by_hop(headers)
-  local named = headers:get("connection")
-  if named == nil then return end
-  for name in gmatch(lower(named), "[^,%s]+") do
-    if name ~= "content-length" and name ~= "transfer-encoding" and byte(name) ~= 58 then headers:remove(name) end
   end
 end
 

@@ -38,8 +38,10 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
         otherwise = bool(condition["metadata_filter"]["match_if_key_not_found"])
         assert otherwise is not present
         return bool(present) if shadow else otherwise
+    if "response_flag_filter" in condition:
+        return "-" in condition["response_flag_filter"]["flags"]
     comparison = condition["status_code_filter"]["comparison"]
-    bound = comparison["value"]["default_value"]
+    bound = comparison["value"].get("default_value", 0)
     return bool({"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")])
 
 

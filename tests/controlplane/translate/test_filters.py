@@ -10,7 +10,7 @@ import pytest
 from controlplane import protos
 from controlplane.translate import filters, listeners
 from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
-from tests.support.configs import a_config, a_route
+from tests.support.configs import a_config
 
 
 def manager(**changes: Any) -> dict[str, Any]:
@@ -22,11 +22,11 @@ def chain(**changes: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_the_order_of_the_chain() -> None:
-    """Path and ids first; CORS before anything rejects; the body before authz; authz before the limits; router last."""
+    """Path and ids first; CORS before anything rejects; authz before the limits; the body after both; router last."""
     names = [name.rpartition(".")[2] for name in chain()]
 
-    assert names[:6] == ["lua", "header_mutation", "cors", "fault", "body_size_limit", "buffer"]
-    assert names[6:] == ["ext_authz", "ratelimit", "local_ratelimit", "router"]
+    assert names[:4] == ["lua", "header_mutation", "cors", "fault"]
+    assert names[4:] == ["ext_authz", "ratelimit", "local_ratelimit", "body", "router"]
 
 
 def made_unless(found: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
@@ -70,23 +70,6 @@ def test_authz_sees_credentials_and_nothing_else() -> None:
     (*_, allowed) = made_unless(found[filters.EXT_AUTHZ])
 
     assert allowed["allowed_headers"]["patterns"] == [{"exact": "authorization"}, {"exact": "x-partner-key"}]
-
-
-@pytest.mark.parametrize(
-    ("listener", "routes", "largest", "buffered"),
-    [
-        ({}, [], 1_048_576, 1_048_576),
-        ({"max_request_bytes": 10}, [5], 10, 10),
-        ({"max_request_bytes": 10}, [50], 50, 10),
-    ],
-)
-def test_body_limits(listener: dict[str, int], routes: list[int], largest: int, buffered: int) -> None:
-    """The first limit is the largest of all, the second the listener's, which routes replace."""
-    own = [a_route(f"r{n}", f"/{n}", max_request_bytes=limit) for n, limit in enumerate(routes)]
-    found = chain(listener=listener, routes=own)
-
-    assert int(found[filters.BODY_LIMIT]["max_request_bytes"]) == largest
-    assert found[filters.BUFFER]["max_request_bytes"] == buffered
 
 
 @pytest.mark.parametrize(

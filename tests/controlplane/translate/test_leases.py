@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from controlplane import protos
-from controlplane.translate import filters, leases, local_replies
+from controlplane.translate import leases, lua_filter
 from controlplane.translate.headers import Header
-from controlplane.translate.jwt_authn import NO_KEYS
 from controlplane.translate.policies import ratelimit_policy
 from tests.support.configs import a_config, a_route, rich_config, values
 
@@ -53,12 +52,11 @@ def test_a_route_whose_cost_comes_with_the_response_has_none() -> None:
 
 @pytest.mark.parametrize("limits", [{"leases": {"enabled": False}}, {"enforced_by": "envoy"}], ids=str)
 def test_turned_off(limits: dict[str, Any]) -> None:
-    """No route has leases, the descriptor names none, and nothing in the chain ends a request over its limit."""
+    """No route has leases, and the script that spends them is left out."""
     config = a_config(limits=LIMITS | limits)
 
     assert leases.route_settings(config, config.routes[0], "e1") == {}
-    names = [each.name for each in filters.http_filters(config, NO_KEYS)]
-    assert filters.FAULT not in names
+    assert "local leases = " not in lua_filter.request_filter(config)
 
 
 def test_a_prepaid_request_asks_nobody() -> None:
@@ -69,23 +67,6 @@ def test_a_prepaid_request_asks_nobody() -> None:
     assert action["descriptor_value"] == "e1/"
     assert action["expect_match"] is False
     assert action["headers"] == [{"name": Header.PREPAID, "present_match": True}]
-
-
-def test_a_request_over_its_limit_is_always_ended() -> None:
-    """With the status of the service's own 429, for every request with the header and no other."""
-    fault = protos.message_to_dict(leases.reject_over_limit())
-
-    assert fault["abort"] == {"http_status": 429, "percentage": {"numerator": 100}}
-    assert fault["headers"] == [{"name": Header.OVER_LIMIT, "present_match": True}]
-    (mapper,) = [
-        each
-        for each in local_replies.local_replies("").mappers
-        if each.filter.header_filter.header.name == Header.OVER_LIMIT
-    ]
-    assert {each.header.key: each.header.value for each in mapper.headers_to_add} == {
-        "x-gateway-error": "RATE_LIMITED",
-        "retry-after": f"%REQ({Header.OVER_LIMIT})%",
-    }
 
 
 def test_changed_limits_have_another_name() -> None:

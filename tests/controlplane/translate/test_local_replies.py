@@ -10,10 +10,13 @@ from controlplane.translate import local_replies
 
 CODES = {
     "RATE_LIMITED": {429},
-    "BAD_REQUEST": {400, 426, 431},
+    "UNAUTHORIZED": {401},
+    "BAD_REQUEST": {400, 426},
+    "REQUEST_HEADERS_TOO_LARGE": {431},
+    "REQUEST_TIMEOUT": {408},
     "NOT_FOUND": {404},
     "METHOD_NOT_ALLOWED": {405},
-    "TIMEOUT": {408, 504},
+    "TIMEOUT": {504},
     "PAYLOAD_TOO_LARGE": {413},
     "INTERNAL_ERROR": {500},
     "PROXY_ERROR": {502},

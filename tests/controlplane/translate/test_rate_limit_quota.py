@@ -37,7 +37,7 @@ def test_the_quota_filter_takes_the_rate_limit_filters_place() -> None:
     names = [each.name for each in filters.http_filters(quota_config(), NO_KEYS)]
 
     assert filters.RATE_LIMIT not in names
-    assert names[-3:] == [local_rate_limit.LOCAL_RATE_LIMIT, rate_limit_quota.RATE_LIMIT_QUOTA, filters.ROUTER]
+    assert names[-4:-2] == [local_rate_limit.LOCAL_RATE_LIMIT, rate_limit_quota.RATE_LIMIT_QUOTA]
 
 
 def test_a_changed_table_moves_no_listener() -> None:

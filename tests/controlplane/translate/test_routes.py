@@ -135,12 +135,13 @@ def test_rich_routes(method: str, path: str, name: str) -> None:
 
 
 def test_the_order_of_matching() -> None:
-    """Rejected paths first, then health, then the operator's routes with a 405 after each path, and 404 last."""
+    """Malformed requests, health, requests without a host, the operator's routes with a 405 each, and 404."""
     names = [route.name for route in routes_of(rich_config())]
 
     assert names[:2] == [BAD, BAD]
     assert names[2:5] == ["health-live", "health-ready", "health"]
-    assert names[8:11] == ["best", f"{NOT_ALLOWED} /books/best", "book-add"]
+    assert names[8] == BAD
+    assert names[9:12] == ["best", f"{NOT_ALLOWED} /books/best", "book-add"]
     assert names[-1] == NOT_FOUND
 
 
@@ -322,19 +323,6 @@ def test_time_limits(name: str, seconds: float) -> None:
     assert route_named(rich_config(), name).route.timeout.ToTimedelta().total_seconds() == seconds
 
 
-def test_a_route_may_have_a_body_limit_of_its_own() -> None:
-    """The buffer takes the route's limit, and the listener's where the route has none."""
-    config = rich_config()
-    limits = {}
-    for route in routes_of(config):
-        settings = protos.buffer_filter.BufferPerRoute()
-        if filters.BUFFER in route.typed_per_filter_config:
-            assert route.typed_per_filter_config[filters.BUFFER].Unpack(settings)
-            limits[route.name] = settings.buffer.max_request_bytes.value
-
-    assert limits == {"book-add": 1_048_576, "files": 1000}
-
-
 @pytest.mark.parametrize(("open_seconds", "retry_after"), [(0.1, "1"), (1, "1"), (1.5, "2"), (60, "60")])
 def test_errors_know_the_service(open_seconds: float, retry_after: str) -> None:
     """A route says whose it is, and when an open breaker is worth another try: whole seconds, at least one."""
@@ -348,6 +336,8 @@ def test_upstreams_cannot_speak_for_the_gateway() -> None:
     """Headers that are the gateway's are removed from every upstream's response."""
     assert set(route_configuration(rich_config()).response_headers_to_remove) == {
         "x-gateway-error",
+        "x-mgw-error-id",
+        "x-correlation-id",
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",

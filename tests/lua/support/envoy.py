@@ -27,6 +27,10 @@ class Headers:
     def remove(self, name: str) -> None:
         self.values.pop(name, None)
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """What Lua's `pairs` goes through; see `Worker`."""
+        return list(self.values.items())
+
 
 class Metadata:
     """Dynamic metadata, or a filter's metadata of the route if it has no namespaces."""

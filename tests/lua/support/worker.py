@@ -11,6 +11,20 @@ from controlplane.translate import headers, lua_filter
 from controlplane.translate.lua_literal import Literal, literal
 from tests.lua.support.envoy import MILLISECOND, Metadata, Stream
 
+PAIRS = """
+local of_tables = pairs
+return function(pairs_of)
+  pairs = function(value) -- Envoy's objects have a __pairs of their own
+    if type(value) ~= "userdata" then return of_tables(value) end
+    local all, at = pairs_of(value), 0
+    return function()
+      at = at + 1
+      local pair = all[at]
+      if pair then return pair[1], pair[2] end
+    end
+  end
+end
+"""
 STRICT = """
 setmetatable(_G, {
   __index = function(_, name) error("unknown global " .. name) end,
@@ -27,6 +41,7 @@ class Worker:
     ) -> None:
         self.lua = LuaRuntime(encoding="latin-1")
         self.lua.globals().EnvoyTimestampResolution = self.lua.table_from({"MILLISECOND": MILLISECOND})
+        self.lua.execute(PAIRS)(lambda headers: self.table(headers.pairs()))
         self.lua.execute(STRICT)
         self.modules: dict[str, Any] = {
             "names": self.lua.eval(literal(headers.for_lua())),
