@@ -75,6 +75,18 @@ class Connection:
             status, headers, b"" if bodiless else self._body({name.lower(): value for name, value in headers})
         )
 
+    def read_head(self) -> bytes:
+        """A response's status line and headers; its body is left."""
+        found = self._until(b"\r\n\r\n")
+        assert found is not None, "the connection ended before a response"
+        return found
+
+    def is_closed(self) -> bool:
+        """Whether the other side ends the connection. Raises TimeoutError where it does not."""
+        while self._read():
+            pass
+        return True
+
     def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding") == "chunked":
             return self._chunks()
