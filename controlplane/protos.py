@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any as JsonValue
-from typing import TypeVar
 
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, wrappers_pb2
 from google.protobuf.internal import api_implementation
@@ -125,7 +124,6 @@ __all__ = [
     "local_ratelimit",
     "local_ratelimit_descriptor",
     "lua_filter",
-    "message_from",
     "message_to_dict",
     "metadata_key",
     "metadata_matcher",
@@ -239,11 +237,3 @@ def message_to_dict(message: Message) -> dict[str, JsonValue]:
     """A message as JSON values, with the proto's own field names."""
     result: dict[str, JsonValue] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return result
-
-
-M = TypeVar("M", bound=Message)
-
-
-def message_from(values: dict[str, object], kind: type[M]) -> M:
-    """JSON values as a message. Raises json_format.ParseError."""
-    return json_format.ParseDict(values, kind())

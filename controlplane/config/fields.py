@@ -63,6 +63,8 @@ def check_subject(value: str) -> str:
 def check_credential_header(value: str) -> str:
     if value in {"authorization", "cookie", "host"}:
         raise ValueError(f"{value} has a meaning of its own")
+    if value.startswith(("x-mgw-", "x-user-")):
+        raise ValueError("names that begin with x-mgw- or x-user- are the gateway's own, and a client's are removed")
     return value
 
 
@@ -93,7 +95,7 @@ def check_upstream_url(value: str) -> str:
     parts = urlsplit(value)  # which drops line breaks and tabs: hence the first condition
     if not value.isprintable() or parts.scheme not in {"http", "https"} or not _HOST.fullmatch(parts.hostname or ""):
         raise ValueError("an endpoint is http://HOST:PORT or https://HOST:PORT")
-    if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
+    if parts.path not in {"", "/"} or {"?", "#"} & set(value) or "@" in parts.netloc:  # an empty query is one
         raise ValueError("an endpoint has no path, query or user: routes decide those")
     try:
         port = parts.port

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -36,34 +36,68 @@ def _finding(detail: Any) -> Finding:
 
 
 def _without(values: Any, details: Iterable[Any]) -> Any:
-    """A copy in which unknown keys are gone and unfit routes, services and tiers are replaced by harmless ones."""
+    """A copy in which unknown keys are gone, and what is unfit is at its default or replaced by something harmless."""
     rest = deepcopy(values)
+    unfit: list[Path] = []
     for detail in details:
-        match _readable(detail["loc"]):
-            case (*around, str(key)) if detail["type"] == "extra_forbidden":
-                holder = rest
-                for part in around:
-                    holder = holder[part]
-                holder.pop(key, None)
-            case ("routes", int(index), *_):
-                rest["routes"][index] = _harmless_route(rest["routes"][index], index, rest)
-            case ("services", int(index), *_):
-                name = rest["services"][index].get("name", f"unfit-{index}")
-                rest["services"][index] = {"name": name, "endpoints": [{"url": "http://192.0.2.1:1"}]}
-            case ("limits", "tiers", str(tier), *_):
-                rest["limits"]["tiers"][tier] = _HARMLESS_LIMIT
-            case ("limits", "global", int(index), *_):
-                rest["limits"]["global"][index] = {"name": f"unfit-{index}"} | _HARMLESS_LIMIT
+        path = _readable(detail["loc"])
+        if detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",):
+            _drop(rest, path)
+        else:
+            unfit.append(path)
+    for path in unfit:  # services come before routes, and a harmless route leads to one of them
+        _put_aside(rest, path, unfit)
     return rest
+
+
+def _drop(values: Any, path: Path) -> None:
+    for part in path[:-1]:
+        values = values[part]
+    values.pop(path[-1], None)
+
+
+def _put_aside(rest: Any, path: Path, unfit: Collection[Path]) -> None:
+    """Put the part around `path` out of the way; its names stay where they fit, since others refer to them."""
+    match path:
+        case ("services", int(index), *_):
+            kept = _kept(rest["services"][index], ("name",), path[:2], unfit)
+            rest["services"][index] = _harmless_service(index) | kept
+        case ("routes", int(index), *_):
+            kept = _kept(rest["routes"][index], ("name", "service"), path[:2], unfit)
+            rest["routes"][index] = _harmless_route(index, rest) | kept
+        case ("auth", "providers", int(index), *_):
+            kept = _kept(rest["auth"]["providers"][index], ("name", "default_tier"), path[:3], unfit)
+            rest["auth"]["providers"][index] = _harmless_provider(index, rest) | kept
+        case ("limits", "tiers", str(tier), *_):
+            rest["limits"]["tiers"][tier] = _HARMLESS_LIMIT
+        case ("limits", "global", int(index), *_):
+            rest["limits"]["global"][index] = {"name": f"unfit-{index}"} | _HARMLESS_LIMIT
+        case ("auth" | "limits" as section, str(key), *_):
+            rest[section].pop(key, None)
+        case (str(section), *_):
+            rest.pop(section, None)
+
+
+def _kept(part: Any, keys: Iterable[str], place: Path, unfit: Collection[Path]) -> dict[str, str]:
+    held = part if isinstance(part, dict) else {}
+    return {key: held[key] for key in keys if isinstance(held.get(key), str) and (*place, key) not in unfit}
 
 
 _HARMLESS_LIMIT = {"rps": 1_000_000, "rpm": 1_000_000, "burst": 1_000_000}
 
 
-def _harmless_route(route: Any, index: int, values: Any) -> dict[str, Any]:
-    kept = {key: route[key] for key in ("name", "service") if isinstance(route.get(key), str)}
-    some_service = {"service": values["services"][0]["name"]}
-    return {"name": f"unfit-{index}", "match": {"path": f"/unfit-{index}", "methods": ["GET"]}} | some_service | kept
+def _harmless_service(index: int) -> dict[str, Any]:
+    return {"name": f"unfit-{index}", "endpoints": [{"url": "http://192.0.2.1:1"}]}
+
+
+def _harmless_route(index: int, rest: Any) -> dict[str, Any]:
+    match = {"path": f"/unfit-{index}", "methods": ["GET"]}
+    return {"name": f"unfit-{index}", "match": match, "service": rest["services"][0]["name"]}
+
+
+def _harmless_provider(index: int, rest: Any) -> dict[str, Any]:
+    keys = {"algorithms": ["HS256"], "secret": "${UNFIT}"}
+    return {"name": f"unfit-{index}", "default_tier": next(iter(rest["limits"]["tiers"]))} | keys
 
 
 def _readable(loc: tuple[str | int, ...]) -> Path:

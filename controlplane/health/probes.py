@@ -1,8 +1,11 @@
-"""The probes behind health: HTTP to services, gRPC health to our own two."""
+"""The probes behind health: HTTP to services, gRPC health to our own two. One replica that is well will do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Coroutine, Iterable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,21 +27,20 @@ class ServiceProbe:
     async def __call__(self, service: Service) -> bool:
         if service.health_check is None:
             return True
-        for endpoint in service.endpoints:
-            if await self._ask(endpoint.url.rstrip("/") + service.health_check.path):
-                return True
-        return False
+        path = service.health_check.path
+        return await _any(self._ask(endpoint.url.rstrip("/") + path) for endpoint in service.endpoints)
 
     async def _ask(self, url: str) -> bool:
         import httpx2  # only here: start-up does not wait for it
 
         if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=PROBE_TIMEOUT_SECONDS, trust_env=False)
+            no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # one host may hold several services
+            self._client = httpx2.AsyncClient(timeout=PROBE_TIMEOUT_SECONDS, trust_env=False, cookies=no_cookies)
         try:
-            response = await self._client.get(url)
+            async with self._client.stream("GET", url) as response:  # the body is of no interest, and may be endless
+                return response.status_code < 500
         except (httpx2.HTTPError, httpx2.InvalidURL):
             return False
-        return response.status_code < 500
 
     async def close(self) -> None:
         """Close the connections."""
@@ -54,17 +56,30 @@ class GrpcProbe:
         self._request = health_pb2.HealthCheckRequest(service=service)
 
     async def __call__(self) -> bool:
-        for channel in self._channels:
-            stub = health_pb2_grpc.HealthStub(channel)
-            try:
-                answer = await stub.Check(self._request, timeout=PROBE_TIMEOUT_SECONDS / 2)
-            except grpc.aio.AioRpcError:
-                continue
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return True
-        return False
+        return await _any(self._ask(channel) for channel in self._channels)
+
+    async def _ask(self, channel: grpc.aio.Channel) -> bool:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(self._request, timeout=PROBE_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
         """Close the connections."""
         for channel in self._channels:
             await channel.close()
+
+
+async def _any(asking: Iterable[Coroutine[Any, Any, bool]]) -> bool:
+    """Whether one is well. All are asked at once, since one that hangs would hide the others, and none waited for."""
+    tasks = [asyncio.ensure_future(each) for each in asking]
+    try:
+        for answer in asyncio.as_completed(tasks):
+            if await answer:
+                return True
+        return False
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -49,9 +49,14 @@ def _references(provider: Mapping[str, Any]) -> list[tuple[str | None, str | Non
 
 
 def _keys(provider: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    for entry in [provider, *provider.get("secrets", [])]:
-        secret = _secret(entry, environment)
-        for algorithm in provider["algorithms"] if secret else ():
+    """None where a secret is not here: Envoy would call the tokens that it signed bad."""
+    own = [provider] if {"secret", "secret_file"} & provider.keys() else []
+    entries = [*own, *provider.get("secrets", [])]
+    secrets = [_secret(entry, environment) for entry in entries]
+    if not all(secrets):
+        return
+    for entry, secret in zip(entries, secrets, strict=True):
+        for algorithm in provider["algorithms"]:
             kid = {"kid": str(entry["kid"])} if entry.get("kid") else {}
             yield {"kty": "oct", "alg": str(algorithm), "k": _base64url(secret), **kid}
 

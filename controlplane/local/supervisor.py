@@ -167,9 +167,10 @@ async def _active_requests(envoy: Part) -> int:
 
 
 def describe_end(status: int) -> str:
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with status {status}"
+    if status >= 0:
+        return f"ended with status {status}"
+    names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
+    return f"was killed by {names.get(-status, f'signal {-status}')}"
 
 
 def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:

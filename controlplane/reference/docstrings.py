@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,14 @@ def field_texts(model: type) -> Mapping[str, str]:
     for each in reversed(model.__mro__):
         if each.__module__ in sys.modules and each.__module__.split(".")[0] != "builtins":
             texts |= _in_module(each.__module__).get(each.__qualname__, {})
-    return texts
+    fields = _fields(model)  # what pydantic says of its own is none of them
+    return {name: text for name, text in texts.items() if name in fields}
+
+
+def _fields(model: type) -> set[str]:
+    if dataclasses.is_dataclass(model):
+        return {field.name for field in dataclasses.fields(model)}
+    return set(getattr(model, "model_fields", ()))
 
 
 @cache
@@ -32,6 +40,7 @@ def _of_class(node: ast.ClassDef) -> Mapping[str, str]:
     for field, below in zip(node.body, node.body[1:], strict=False):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
-        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[field.target.id] = inspect.cleandoc(str(below.value.value)).replace("\n", " ")
+        match below:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                found[field.target.id] = inspect.cleandoc(text).replace("\n", " ")
     return found

@@ -20,28 +20,6 @@ def test_defaults_stay_on_this_machine() -> None:
     assert (one.api_token_editor, one.api_token_viewer) == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:80", Address("127.0.0.1", 80)),
-        ("authz:1", Address("authz", 1)),
-        ("[::1]:65535", Address("::1", 65535)),
-        (" a:1 ", Address("a", 1)),
-    ],
-)
-def test_addresses(text: str, address: Address) -> None:
-    """HOST:PORT, with brackets around an IPv6 address, and back."""
-    assert Address.parse(text) == address
-    assert Address.parse(str(address)) == address
-
-
-@pytest.mark.parametrize("text", ["", "a", ":80", "a:", "a:0", "a:65536", "a:x", "a:-1", "80"])
-def test_what_is_no_address(text: str) -> None:
-    """Anything else is said in words."""
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        Address.parse(text)
-
-
 def test_lists_of_replicas() -> None:
     """Replicas are separated by commas, and all of them are the gateway's own."""
     settings = Settings.from_environment(

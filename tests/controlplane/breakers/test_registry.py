@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controlplane.breakers.override_file import NAME, OverrideFile
 from controlplane.breakers.registry import (
     CALM_SECONDS,
     EJECTED,
@@ -21,7 +18,6 @@ from controlplane.breakers.registry import (
     Override,
 )
 from controlplane.breakers.state_machine import Count
-from controlplane.errors import StateUnwritable
 from tests.support.clock import FakeClock
 from tests.support.configs import a_service
 
@@ -136,36 +132,6 @@ def test_changed_rules_begin_closed_and_others_stay(registry: BreakerRegistry) -
 
     assert (unchanged, registry.state("a")) == ("open", "closed")
     assert registry.breakers()["a"].heard == ("envoy-0", "envoy-1")
-
-
-def test_forces_outlive_the_process(tmp_path: Path) -> None:
-    """What was saved is loaded; nothing saved is nothing forced; without a directory nothing is kept."""
-    file = OverrideFile(tmp_path / "state")
-    assert file.load() == {}
-    file.save({"a": hold("open")})
-
-    assert OverrideFile(tmp_path / "state").load() == {"a": hold("open")}
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [NAME]
-    nowhere = OverrideFile(None)
-    nowhere.save({"a": hold("open")})
-    assert nowhere.load() == {}
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": {"force": "open"}}', json.dumps({"a": {"x": 1}})])
-def test_a_file_that_makes_no_sense_stops_the_start(tmp_path: Path, text: str) -> None:
-    """What an operator forced is not guessed: the message names the file."""
-    (tmp_path / NAME).write_text(text)
-
-    with pytest.raises(StateUnwritable, match=NAME):
-        OverrideFile(tmp_path).load()
-
-
-def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
-    """What cannot be kept is not done."""
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(StateUnwritable):
-        OverrideFile(tmp_path / "file" / "below").save({"a": hold("open")})
 
 
 def test_types() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.xds.cache import Group, SnapshotCache
-from controlplane.xds.resources import CLUSTER, ORDER, ROUTE, short
+from controlplane.xds.resources import CLUSTER, ORDER, ROUTE
 from controlplane.xds.snapshot import EMPTY, Snapshot, content_version
 
 RESOURCES = st.dictionaries(st.text(max_size=4), st.binary(max_size=4), max_size=4)
@@ -53,18 +53,6 @@ def test_an_empty_snapshot_has_no_versions() -> None:
     """A type that is not there has the empty version."""
     assert [EMPTY.version(type_url) for type_url in ORDER] == [""] * len(ORDER)
     assert Snapshot({CLUSTER: {}}).version(CLUSTER) != ""
-
-
-def test_types_for_people() -> None:
-    """The last part of a type URL is its name."""
-    assert [short(type_url) for type_url in ORDER] == [
-        "AuthzPolicy",
-        "RatelimitPolicy",
-        "Cluster",
-        "ClusterLoadAssignment",
-        "Listener",
-        "RouteConfiguration",
-    ]
 
 
 def test_the_cache_makes_a_snapshot_once_a_group() -> None:
