@@ -16,15 +16,18 @@ from tests.e2e.identity_cases import (
     BAD,
     EDGE,
     FORBIDDEN,
+    FORGED,
     ISSUER,
     JWT,
     MODES,
     NOBODY,
+    PEM,
     PROVIDERS,
     SECRETS,
     TOKENS,
     Caller,
     Case,
+    Forger,
     Headers,
     KeySource,
     claims,
@@ -184,6 +187,20 @@ def test_a_token_in_the_query_is_none(one: Gateway, parameter: str) -> None:
     assert refusal(one.ask(f"/t/required?{parameter}={token}")) == REFUSALS[NOBODY]
     assert refusal(one.ask(f"/t/required?{parameter}={token}", headers=scheme(forged))) == REFUSALS[BAD]
     assert caller(one.ask(f"/t/optional?{parameter}={token}", headers=scheme(forged))) == ANONYMOUS
+
+
+@pytest.mark.parametrize("field", ["jku", "x5u"])
+def test_nobody_fetches_what_a_token_points_at(several: Gateway, field: str) -> None:
+    """The forger's own key set is there, and no part of the gateway ever asks for it."""
+    with KeySource(FORGED) as source:
+        forged = Forger(FORGED, {field: source.uri})
+        for provider in ("pem", "strict", "edge"):
+            token = forged.sign(claims(iss=ISSUER[provider]))
+            assert refusal(several.ask("/t/required", headers=scheme(token))) == REFUSALS[BAD]
+        honest = Forger(PEM, {field: source.uri}).sign(claims(iss=ISSUER["pem"]))
+        assert several.ask("/t/required", headers=scheme(honest)).status == 200
+
+    assert source.hits == []
 
 
 IDENTITY = ("X-Mgw-Identity", "x_mgw_identity", "X-MGW_Identity", "x-mgw-identity")
