@@ -159,6 +159,25 @@ def test_what_a_route_asks(rules: dict[str, Any], claims: dict[str, Any], expect
 
 
 @pytest.mark.parametrize(
+    ("rules", "reason", "missing", "scopes"),
+    [
+        ({"tiers": frozenset({"pro"})}, Reason.TIER_NOT_ALLOWED, (), ()),
+        ({"scopes": frozenset({"b", "a", "c"})}, Reason.SCOPE_MISSING, ("b", "c"), ("a", "b", "c")),
+        ({"claims": {"org": "acme", "sub": "u1", "x": 1}}, Reason.CLAIM_MISSING, ("org", "x"), ()),
+    ],
+)
+def test_a_denied_caller_is_known(
+    rules: Any, reason: Reason, missing: tuple[str, ...], scopes: tuple[str, ...], ask: Any, mint: Any
+) -> None:
+    """The decision says who it is, why not, and what is missing."""
+    denied = ask("Bearer " + mint(scope="a"), **rules)
+
+    assert isinstance(denied, Deny)
+    assert denied.verified is not None and denied.verified.caller == "platform/u1"
+    assert (denied.reason, denied.missing, denied.scopes) == (reason, missing, scopes)
+
+
+@pytest.mark.parametrize(
     ("rules", "header", "expected"),
     [
         ({"tiers": frozenset({"pro"})}, None, "UNAUTHORIZED"),
