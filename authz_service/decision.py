@@ -11,6 +11,7 @@ from typing import Any
 
 from authz_service.errors import Reason
 from authz_service.tokens import ANONYMOUS, InvalidToken, KeyWanted, Unavailable, Verdict, Verified, Verifier
+from service_kit.json_pointer import ABSENT, find, steps
 
 API_KEY_PROVIDER = "apikey"
 MAX_API_KEY_CHARACTERS = 1024
@@ -164,10 +165,10 @@ def _without_scopes(verified: Verified, asked: frozenset[str]) -> Deny:
 
 
 def has_claim(claims: Mapping[str, Any], name: str, wanted: Any) -> bool:
-    """The claim is the wanted value, or a list that holds it."""
-    if name not in claims:
+    """The claim is the wanted value, or a list that holds it. A name that begins with `/` is an RFC 6901 pointer."""
+    value = find(claims, steps(name))
+    if value is ABSENT:
         return False
-    value = claims[name]
     return _is_same(value, wanted) or (type(value) is list and any(_is_same(item, wanted) for item in value))
 
 

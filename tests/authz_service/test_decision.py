@@ -213,6 +213,29 @@ def test_has_claim(value: object, wanted: object, expected: bool) -> None:
     assert has_claim({"c": value}, "c", wanted) is expected
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted", "expected"),
+    [
+        ("/realm/roles", "admin", True),
+        ("/realm/roles", "a", False),
+        ("/realm/roles/1", "admin", True),
+        ("/realm/roles/2", "admin", False),
+        ("realm.roles", "admin", False),
+        ("dotted.name", 1, True),
+        ("https://example.com/org", "acme", True),
+        ("/https:~1~1example.com~1org", "acme", True),
+        ("/realm/nothing", None, True),
+        ("/realm/absent", None, False),
+    ],
+)
+def test_a_claim_inside_others(name: str, wanted: object, expected: bool) -> None:
+    """A name that begins with / says where the claim is; every other name is the claim's own."""
+    realm = {"roles": ["user", "admin"], "nothing": None}
+    claims = {"realm": realm, "dotted.name": 1, "https://example.com/org": "acme"}
+
+    assert has_claim(claims, name, wanted) is expected
+
+
 @pytest.fixture
 def key_policy() -> Policy:
     digest = hashlib.sha256(b"key-1").digest()

@@ -85,6 +85,31 @@ def test_without_a_tier() -> None:
     assert found["tier"] == "pro"
 
 
+NESTED = {"user": {"id": "u2"}, "plans": [{"n/a": "Free"}, {"~": "pro"}], "sub": "u1", "exp": NOW + 60}
+
+
+@pytest.mark.parametrize(
+    ("names", "subject", "tier"),
+    [
+        ({"subject": "/user/id"}, "u2", "free"),
+        ({"subject": "/sub", "tier": "/plans/0/n~1a"}, "u1", "free"),
+        ({"tier": "/plans/1/~0"}, "u1", "pro"),
+        ({"tier": "/plans/2/~0"}, "u1", "free"),
+        ({"tier": "user.id"}, "u1", "free"),
+        ({"tier": "/plans/0"}, None, None),
+        ({"tier": "/user/id"}, None, None),
+        ({"subject": "/user/id/0"}, None, None),
+        ({"subject": "/user"}, None, None),
+        ({"subject": "user.id"}, None, None),
+    ],
+)
+def test_claims_inside_others(names: dict[str, str], subject: str | None, tier: str | None) -> None:
+    """A name that begins with / says where a claim is; what leads to nothing is no claim."""
+    found = identified(NESTED, worker=a_worker(claims=names))
+
+    assert (found and found["subject"], found and found["tier"]) == (subject, tier)
+
+
 @pytest.mark.parametrize(
     "claims",
     [

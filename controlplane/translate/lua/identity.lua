@@ -12,7 +12,7 @@ local names, config, base64url, plain_json, caller = ...
 
 local byte, find, lower, match, sub = string.byte, string.find, string.lower, string.match, string.sub
 local is_canonical, decoded = base64url.is_canonical, base64url.decoded
-local plain_object, new_caller = plain_json.object, caller.new
+local plain_object, member, new_caller = plain_json.object, plain_json.member, caller.new
 
 local VERIFIED = names.namespace.JWT_AUTHN
 local PROVIDERS, TIERS = config.providers, config.tiers
@@ -78,14 +78,14 @@ local function is_for_us(audience, audiences)
 end
 
 local function subject_of(claims, provider)
-  local subject = claims[provider.subject]
+  local subject = member(claims, provider.subject)
   if type(subject) ~= "string" or #subject == 0 or #subject > MAX_SUBJECT then return nil end
   if byte(subject, 1) == 32 or byte(subject, -1) == 32 then return nil end
   return subject
 end
 
 local function tier_of(claims, provider)
-  local tier = claims[provider.tier]
+  local tier = member(claims, provider.tier)
   if tier == nil then return provider.default_tier end
   if type(tier) ~= "string" then return nil end
   tier = lower(tier)

@@ -176,6 +176,23 @@ async def test_everyone_reads(api: Api, token: str) -> None:
     assert (tried.status_code, tried.json()) == (200, {"valid": True})
 
 
+async def test_a_warning_is_told_to_whoever_writes(api: Api) -> None:
+    """What is accepted and probably not meant: its place and what to write, when it is tried and when it holds."""
+    text = OTHER.replace("tier: tier", "tier: app.tier")
+    assert text != OTHER
+
+    tried = await api.call("POST", "/v1/config/validate", content=text, headers=YAML)
+    written = await api.put(text)
+
+    assert (tried.status_code, written.status_code) == (200, 200)
+    assert tried.json()["valid"] is True
+    (warning,) = tried.json()["warnings"]
+    assert warning["path"] == "auth.providers.0.claims.tier"
+    assert "/app/tier" in warning["message"]
+    assert warning["line"] > 1
+    assert written.json()["warnings"] == [warning]
+
+
 async def test_the_document_comes_back_as_it_was_written(api: Api) -> None:
     """Text, comments and references are those of the revision that the ETag names."""
     response = await api.call("GET", "/v1/config")
