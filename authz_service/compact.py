@@ -17,11 +17,14 @@ MAX_CONTAINERS = 512
 MAX_NUMBER_DIGITS = 20
 MAX_KID_BYTES = 256
 
-# The fields that we understand or may safely ignore. A token with any other field is invalid; the field is not skipped
-# (RFC 8725 §3.10). Keys that come with the token (`jwk`, `jku`, `x5u`, `x5c`) are never used, and `crit` or `b64`
-# would change what the signature means. The thumbprints are hints that some issuers always send.
-HEADER_FIELDS = frozenset({"alg", "typ", "cty", "kid", "x5t", "x5t#S256"})
-TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+# A header field that we do not understand is ignored (RFC 7515 §4), and so are keys that come with the token (`jwk`,
+# `jku`, `x5u`, `x5c`). Only these two change what the signature means (RFC 7515 §4.1.11, RFC 7797 §3): a list of
+# extensions that we had to understand, and a payload that is not encoded.
+CRITICAL, ENCODED = "crit", "b64"
+# A token may say what kind of token it is (RFC 8725 §3.11), and one of another kind, such as a logout token, is none of
+# ours. Any other `typ` is ignored.
+EXPLICIT_TYPE = "+jwt"
+TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 
 # Only the alphabet, and no padding (RFC 7515 §2).
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
@@ -69,14 +72,12 @@ def read_compact(token: str) -> Compact:
 
 
 def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
-    if not HEADER_FIELDS.issuperset(header):
+    if CRITICAL in header or header.get(ENCODED, True) is not True:
         raise TokenInvalid(Reason.HEADER_REJECTED)
     algorithm = header.get("alg")
     if type(algorithm) is not str:
         raise TokenInvalid(Reason.ALGORITHM)
-    if "typ" in header and not _is_text_in(header["typ"], TOKEN_TYPES):
-        raise TokenInvalid(Reason.HEADER_REJECTED)
-    if "cty" in header and not _is_text_in(header["cty"], ("jwt",)):
+    if not _is_text(header, "typ", "cty") or _is_of_another_kind(header.get("typ", "")):
         raise TokenInvalid(Reason.HEADER_REJECTED)
     kid = header.get("kid")
     if "kid" in header and (type(kid) is not str or not kid or len(kid) > MAX_KID_BYTES):
@@ -84,8 +85,13 @@ def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
     return algorithm, kid
 
 
-def _is_text_in(value: object, allowed: frozenset[str] | tuple[str, ...]) -> bool:
-    return type(value) is str and value.lower() in allowed
+def _is_text(header: dict[str, Any], *names: str) -> bool:
+    return all(type(header.get(name, "")) is str for name in names)
+
+
+def _is_of_another_kind(token_type: str) -> bool:
+    lower = token_type.lower()
+    return lower.endswith(EXPLICIT_TYPE) and lower not in TOKEN_TYPES
 
 
 def _decode_segment(segment: str) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from authz_service.errors import Reason
 from authz_service.tokens import ANONYMOUS, InvalidToken, KeyWanted, Unavailable, Verdict, Verified, Verifier
+from service_kit.json_pointer import ABSENT, find, steps
 
 API_KEY_PROVIDER = "apikey"
 MAX_API_KEY_CHARACTERS = 1024
@@ -69,10 +70,17 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The request may not pass. The client gets `code`; `reason` is for logs and metrics."""
+    """The request may not pass. The client gets `code`; `reason`, and who it was, are for logs and metrics.
+
+    `missing` are the scopes, or the names of the claims, that a verified caller lacks. `scopes` are all that the route
+    asks for, where one of them is missing.
+    """
 
     code: ErrorCode
     reason: Reason
+    verified: Verified | None = None
+    missing: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
 
 
 Decision = Allow | Deny
@@ -132,7 +140,7 @@ def verify_token(token: str, rules: RouteRules, verifier: Verifier, now: float) 
 def verify_api_key(api_key: str, rules: RouteRules, policy: Policy) -> Verified | InvalidToken:
     """Whose API key it is. Keys are looked up by digest, so the time that this takes says nothing about a key."""
     if rules.providers is not None and API_KEY_PROVIDER not in rules.providers:
-        return InvalidToken(Reason.API_KEY, ())
+        return InvalidToken(Reason.API_KEY_NOT_ACCEPTED, ())
     if not api_key or len(api_key) > MAX_API_KEY_CHARACTERS:
         return InvalidToken(Reason.API_KEY, ())
     digest = hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
@@ -143,19 +151,24 @@ def verify_api_key(api_key: str, rules: RouteRules, policy: Policy) -> Verified 
 def authorize(verified: Verified, rules: RouteRules) -> Decision:
     """Whether the route allows a verified caller: its tier, its scopes and its claims."""
     if rules.tiers is not None and verified.tier not in rules.tiers:
-        return Deny(ErrorCode.FORBIDDEN, Reason.TIER_NOT_ALLOWED)
-    if rules.scopes and not rules.scopes <= verified.scopes:
-        return Deny(ErrorCode.FORBIDDEN, Reason.SCOPE_MISSING)
-    if rules.claims and not all(has_claim(verified.claims, name, value) for name, value in rules.claims.items()):
-        return Deny(ErrorCode.FORBIDDEN, Reason.CLAIM_MISSING)
+        return Deny(ErrorCode.FORBIDDEN, Reason.TIER_NOT_ALLOWED, verified)
+    if not rules.scopes <= verified.scopes:
+        return _without_scopes(verified, rules.scopes)
+    if missing := tuple(name for name, value in rules.claims.items() if not has_claim(verified.claims, name, value)):
+        return Deny(ErrorCode.FORBIDDEN, Reason.CLAIM_MISSING, verified, missing)
     return Allow(verified, Reason.VERIFIED)
 
 
+def _without_scopes(verified: Verified, asked: frozenset[str]) -> Deny:
+    missing, scopes = sorted(asked - verified.scopes), sorted(asked)
+    return Deny(ErrorCode.FORBIDDEN, Reason.SCOPE_MISSING, verified, tuple(missing), tuple(scopes))
+
+
 def has_claim(claims: Mapping[str, Any], name: str, wanted: Any) -> bool:
-    """The claim is the wanted value, or a list that holds it."""
-    if name not in claims:
+    """The claim is the wanted value, or a list that holds it. A name that begins with `/` is an RFC 6901 pointer."""
+    value = find(claims, steps(name))
+    if value is ABSENT:
         return False
-    value = claims[name]
     return _is_same(value, wanted) or (type(value) is list and any(_is_same(item, wanted) for item in value))
 
 

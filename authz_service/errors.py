@@ -14,7 +14,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a request was allowed or denied. For logs and metrics only: a client is never told."""
+    """Why a request was allowed or denied. For logs and metrics: a client is told the code of its error."""
 
     VERIFIED = "verified"
     ANONYMOUS = "anonymous"
@@ -32,10 +32,11 @@ class Reason(StrEnum):
     CLAIMS = "claims"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
-    AUDIENCE = "audience"
+    AUDIENCE = "wrong_audience"
     SUBJECT = "subject"
     REVOKED = "revoked"
-    API_KEY = "api_key"
+    API_KEY = "wrong_api_key"
+    API_KEY_NOT_ACCEPTED = "api_key_not_accepted"
     # a verified caller whom the route does not allow
     TIER_NOT_ALLOWED = "tier_not_allowed"
     SCOPE_MISSING = "scope_missing"

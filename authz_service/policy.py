@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from authz_service.errors import PolicyRejected
 from authz_service.tokens import is_subject
+from service_kit.json_pointer import is_pointer, is_well_formed
 from service_kit.jwk import ALGORITHMS, SECRET_BYTES
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/,\s]+$")]
@@ -47,11 +48,19 @@ class SecretDocument(Model):
 
 
 class ClaimsDocument(Model):
-    """The names of the claims that are read."""
+    """The names of the claims that are read; one that begins with `/` is an RFC 6901 pointer."""
 
     subject: Text = "sub"
     tier: Text = "tier"
     scopes: Text = "scope"
+
+    @field_validator("*")
+    @classmethod
+    def can_be_read(cls, name: str) -> str:
+        """Whoever wrote a pointer that means nothing meant something else."""
+        if is_pointer(name) and not is_well_formed(name):
+            raise ValueError("not a JSON pointer (RFC 6901)")
+        return name
 
 
 class ProviderDocument(Model):

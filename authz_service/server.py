@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import grpc
 import structlog
@@ -131,7 +132,7 @@ def render(decision: object) -> bytes:
     Envoy takes an empty response for an allow. So whatever is not an Allow is denied, and an allow is never empty.
     """
     if not isinstance(decision, Allow):
-        return _DENIED[decision.code if isinstance(decision, Deny) else ErrorCode.SERVICE_UNAVAILABLE]
+        return _deny(decision if isinstance(decision, Deny) else INTERNAL)
     verified = decision.verified
     if verified is None:
         return _ANONYMOUS
@@ -166,10 +167,34 @@ def _allow_anonymous() -> bytes:
     return response.SerializeToString()
 
 
-def _deny(code: ErrorCode) -> bytes:
+def _deny(decision: Deny) -> bytes:
+    response = _denial(decision.code, decision.reason)
+    if decision.verified is None:
+        return response
+    more = external_auth_pb2.CheckResponse()
+    more.dynamic_metadata.update(_of_denied(decision, decision.verified))
+    if decision.scopes:
+        challenge = f'Bearer error="insufficient_scope", scope="{" ".join(decision.scopes)}"'  # RFC 6750 §3.1
+        more.denied_response.headers.append(_header("www-authenticate", challenge))
+    return response + more.SerializeToString()  # protobuf: two messages in a row are one, merged
+
+
+def _of_denied(decision: Deny, verified: Verified) -> dict[str, str]:
+    """What the log says of a caller whom we know and do not let pass. No `caller` and no `until`: nothing is charged or
+    kept.
+    """
+    who = {"subject": verified.subject, "tier": verified.tier, "reason": decision.reason.value}
+    return who | ({"missing": " ".join(decision.missing)} if decision.missing else {})
+
+
+@cache
+def _denial(code: ErrorCode, reason: Reason) -> bytes:
+    """Without who was denied, so that there are few."""
     status, grpc_code, message, headers = _ERRORS[code]
+    message = _MESSAGES.get(reason, message)
     response = external_auth_pb2.CheckResponse()
     response.status.code = grpc_code
+    response.dynamic_metadata.update({"reason": reason.value})
     denied = response.denied_response
     denied.status.code = status  # type: ignore[assignment]  # Envoy's StatusCode names every number we use
     denied.body = json.dumps({"error": {"code": code.value, "message": message}}, separators=(",", ":"))
@@ -206,5 +231,9 @@ _ERRORS: Mapping[ErrorCode, tuple[int, int, str, Mapping[str, str]]] = {
     ErrorCode.FORBIDDEN: (403, PERMISSION_DENIED, "Access denied", {}),
     ErrorCode.SERVICE_UNAVAILABLE: (503, UNAVAILABLE, "Service temporarily unavailable", {"retry-after": "1"}),
 }
-_DENIED: Mapping[ErrorCode, bytes] = {code: _deny(code) for code in ErrorCode}
+_MESSAGES: Mapping[Reason, str] = {
+    Reason.API_KEY: "Invalid API key",
+    Reason.API_KEY_NOT_ACCEPTED: "No API key is accepted here",
+}
+"""Instead of the code's own."""
 _ANONYMOUS = _allow_anonymous()

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeGuard
 from authz_service.cache import GenerationCache
 from authz_service.compact import Compact, read_compact
 from authz_service.errors import KeysUnavailable, Reason, TokenInvalid
+from service_kit.json_pointer import ABSENT, find, steps
 from service_kit.jwk import keys_tried
 
 MAX_SUBJECT_BYTES = 256
@@ -64,6 +65,7 @@ class Provider:
     """Whose tokens are accepted, and how they are read.
 
     A provider with an `issuer` takes that issuer's tokens only. `audiences` are not checked where there are none.
+    A claim's name that begins with `/` is an RFC 6901 pointer.
     """
 
     name: str
@@ -237,7 +239,7 @@ class Verifier:
             subject=subject,
             tier=read_tier(claims, provider, self._tiers),
             until=min(until, provider.keys.good_until),
-            scopes=read_scopes(claims.get(provider.scopes_claim)),
+            scopes=read_scopes(find(claims, steps(provider.scopes_claim))),
             claims=claims,
             epoch=self._epoch,
         )
@@ -335,7 +337,7 @@ def check_audience(claims: Mapping[str, Any], provider: Provider) -> None:
 
 def read_subject(claims: Mapping[str, Any], provider: Provider) -> str:
     """The subject from the provider's claim for it (RFC 7519 §4.1.2). Raises TokenInvalid where it is none."""
-    subject = claims.get(provider.subject_claim)
+    subject = find(claims, steps(provider.subject_claim))
     if not is_subject(subject):
         raise TokenInvalid(Reason.SUBJECT)
     return subject
@@ -362,9 +364,9 @@ def read_id(claims: Mapping[str, Any]) -> str | None:
 
 def read_tier(claims: Mapping[str, Any], provider: Provider, tiers: frozenset[str]) -> str:
     """The caller's tier: without the claim the provider's default, and for an unknown tier `anonymous`."""
-    if provider.tier_claim not in claims:
+    tier = find(claims, steps(provider.tier_claim))
+    if tier is ABSENT:
         return provider.default_tier
-    tier = claims[provider.tier_claim]
     if type(tier) is str and tier.lower() in tiers:
         return tier.lower()
     return ANONYMOUS

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding about a configuration document.
+    """One finding about a configuration document, or a warning.
 
     `path` is dotted, as in `routes.3.service`; `line` and `column` count from 1 and are 0 where there is no text to
     point at.
@@ -34,9 +34,9 @@ class Problem:
     line: int = 0
     column: int = 0
 
-    def at(self, source: str) -> str:
-        """The problem as a line that editors understand: `FILE:LINE:COL: path: message`."""
-        place = f"{source}:{self.line}:{self.column}: " if self.line else f"{source}: "
+    def at(self, source: str, kind: str = "") -> str:
+        """As a line that editors understand: `FILE:LINE:COL: path: message`, with `kind` before the path."""
+        place = f"{source}:{self.line}:{self.column}: {kind}" if self.line else f"{source}: {kind}"
         return place + (f"{self.path}: {self.message}" if self.path else self.message)
 
 

@@ -146,6 +146,8 @@ class Publisher:
         metrics.REVISION.set(published.revision.number)
         metrics.LAST_SUCCESS.set(time.time())
         log.info("config.published", revision=published.revision.number, author=published.revision.author)
+        for found in load.warnings_of(published.document, published.config):
+            log.warning("config.warning", path=found.path, message=found.message)
         return published
 
 

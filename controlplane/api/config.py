@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -13,7 +14,9 @@ from pydantic import BaseModel, Field
 from controlplane.api.auth import Role, require
 from controlplane.api.errors import ApiError
 from controlplane.api.openapi import document_body, problems, text
-from controlplane.config import document
+from controlplane.config import document, load
+from controlplane.config.document import Document
+from controlplane.config.model import GatewayConfig
 from controlplane.publish import Change, Published, Publisher
 
 router = APIRouter(prefix="/v1/config", tags=["config"])
@@ -23,17 +26,28 @@ JSON = "application/json"
 MEDIA_TYPES = {YAML: YAML, "text/yaml": YAML, "application/x-yaml": YAML, "text/x-yaml": YAML, JSON: JSON}
 
 
+class ConfigWarning(BaseModel):
+    """Something in an accepted document that is probably not meant."""
+
+    path: str = Field(description="where it stands, dotted")
+    message: str
+    line: int
+    column: int
+
+
 class Accepted(BaseModel):
     """A document that is in force."""
 
     revision: int
     state: str = Field(description="`published`")
+    warnings: list[ConfigWarning] | None = Field(None, description="absent where there are none")
 
 
 class Valid(BaseModel):
     """A document that would be accepted."""
 
     valid: bool
+    warnings: list[ConfigWarning] | None = Field(None, description="absent where there are none")
 
 
 def _publisher(request: Request) -> Publisher:
@@ -84,7 +98,8 @@ async def replace(
     written, media_type = await _body(request)
     change = Change(written, media_type, author=role, reason=x_change_reason, expected=expected)
     published = await _publisher(request).publish(change)
-    return JSONResponse({"revision": published.revision.number, "state": "published"}, headers=_etag(published))
+    told = {"revision": published.revision.number, "state": "published"}
+    return JSONResponse(told | _warnings(published.document, published.config), headers=_etag(published))
 
 
 @router.post(
@@ -101,8 +116,12 @@ async def replace(
 )
 async def check(request: Request) -> Response:
     written, _ = await _body(request)
-    await _publisher(request).check(written)
-    return JSONResponse({"valid": True})
+    return JSONResponse({"valid": True} | _warnings(*await _publisher(request).check(written)))
+
+
+def _warnings(written: Document, config: GatewayConfig) -> dict[str, object]:
+    found = [asdict(each) for each in load.warnings_of(written, config)]
+    return {"warnings": found} if found else {}
 
 
 def _expected(if_match: str | None) -> int:

@@ -12,6 +12,7 @@ from controlplane.local.exits import UNAVAILABLE, Failure
 
 if TYPE_CHECKING:
     from controlplane.config.model import GatewayConfig
+    from controlplane.errors import Problem
     from controlplane.topology import Topology
 
 
@@ -37,10 +38,14 @@ def load(text: str) -> GatewayConfig:
     return load.load(text, os.environ)[1]
 
 
-def check(text: str) -> None:
-    """The document by the model, the rules and Envoy. Raises ConfigRejected, and EnvoyUnavailable if none judges."""
-    from controlplane.config import envoy_validate
+def check(text: str) -> list[Problem]:
+    """What in the document is probably not meant, if the model, the rules and Envoy accept it.
+
+    Raises ConfigRejected, and EnvoyUnavailable if none judges.
+    """
+    from controlplane.config import envoy_validate, load
     from controlplane.publish import let_envoy_judge
 
-    config = load(text)
+    written, config = load.load(text, os.environ)
     asyncio.run(let_envoy_judge(config, topology(), envoy_validate.find(os.environ)))
+    return load.warnings_of(written, config)

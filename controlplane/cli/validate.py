@@ -20,7 +20,7 @@ def command(
     from controlplane.errors import ConfigRejected, EnvoyUnavailable
 
     try:
-        check(read_text(file))
+        warnings = check(read_text(file))
     except ConfigRejected as rejected:
         if as_json:
             problems = [problem.__dict__ for problem in rejected.problems]
@@ -31,5 +31,10 @@ def command(
         raise typer.Exit(FAILED) from rejected
     except EnvoyUnavailable as error:
         raise Failure(f"the model accepts {file}, but Envoy could not judge it: {error}", UNAVAILABLE) from error
-    typer.echo(json.dumps({"valid": True, "problems": []}) if as_json else f"{file} is valid", err=not as_json)
+    if as_json:
+        typer.echo(json.dumps({"valid": True, "problems": [], "warnings": [warning.__dict__ for warning in warnings]}))
+    else:
+        for warning in warnings:
+            typer.echo(warning.at(str(file), "warning: "))
+        typer.echo(f"{file} is valid", err=True)
     raise typer.Exit(OK)

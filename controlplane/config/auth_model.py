@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from controlplane.config.fields import (
     Algorithm,
+    ClaimName,
     CredentialHeader,
     Model,
     Name,
@@ -19,13 +20,15 @@ from controlplane.config.fields import (
 
 
 class Claims(Model):
-    """Which claims carry what."""
+    """Which claims carry what. A name that begins with `/` is a JSON pointer (RFC 6901) to a claim inside others, such
+    as `/realm_access/roles`; every other name is a claim's own, dots and all.
+    """
 
-    subject: Text = "sub"
+    subject: ClaimName = "sub"
     """The claim that names the caller. Its value is text of 1 to 256 bytes without control characters."""
-    tier: Text = "tier"
+    tier: ClaimName = "tier"
     """The claim that names the caller's tier, in lower case. A token without it has `default_tier`."""
-    scopes: Text = "scope"
+    scopes: ClaimName = "scope"
     """The claim that holds the scopes: text separated by spaces (RFC 8693, section 4.2), or a list."""
 
 

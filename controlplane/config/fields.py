@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from service_kit.json_pointer import is_pointer, is_well_formed
+
 AuthMode = Literal["required", "optional", "none"]
 StoreFailure = Literal["share", "open", "closed"]
 RequestLines = Literal["all", "failed"]
@@ -57,6 +59,12 @@ def check_subject(value: str) -> str:
     """What the authz service takes as a subject."""
     if len(value.encode()) > 256 or any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
         raise ValueError("a subject is 1 to 256 bytes of text without control characters")
+    return value
+
+
+def check_claim_name(value: str) -> str:
+    if is_pointer(value) and not is_well_formed(value):
+        raise ValueError("a name that begins with / is a JSON pointer (RFC 6901): write ~ in it as ~0")
     return value
 
 
@@ -115,5 +123,7 @@ def check_origin(value: str) -> str:
     return value
 
 
+ClaimName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(check_claim_name)]
+"""A claim's own name, or where it is: a name that begins with `/` is an RFC 6901 pointer."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 CredentialHeader = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]

@@ -9,7 +9,8 @@ from controlplane.config.document import Document
 from controlplane.config.model import GatewayConfig
 from controlplane.config.repair import shape
 from controlplane.config.rules import check, services_stay_outside
-from controlplane.errors import ConfigRejected
+from controlplane.config.warnings import warnings
+from controlplane.errors import ConfigRejected, Problem
 
 
 def load(text: str, environment: Mapping[str, str], internal: Iterable[str] = ()) -> tuple[Document, GatewayConfig]:
@@ -26,3 +27,8 @@ def load(text: str, environment: Mapping[str, str], internal: Iterable[str] = ()
         problems = [written.problem(path, message) for path, message in findings]
         raise ConfigRejected(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return written, config
+
+
+def warnings_of(written: Document, config: GatewayConfig) -> list[Problem]:
+    """What was accepted and is probably not meant, with its place in the text."""
+    return [written.problem(path, message) for path, message in warnings(config)]

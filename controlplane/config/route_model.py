@@ -6,7 +6,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from controlplane.config.fields import AuthMode, Method, Model, Name, Seconds, StoreFailure, check_path_template
+from controlplane.config.fields import (
+    AuthMode,
+    ClaimName,
+    Method,
+    Model,
+    Name,
+    Seconds,
+    StoreFailure,
+    check_path_template,
+)
 from controlplane.config.limits_model import RuleLimit
 from controlplane.config.service_model import Retries
 
@@ -37,8 +46,10 @@ class Route(Model):
     """The tiers that may call; any other is 403. Empty: every tier."""
     scopes: list[Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]] = []
     """Scopes that a token must have, all of them; else 403."""
-    claims: dict[str, str | int | bool] = {}
-    """Claims that a token must have with these very values; else 403."""
+    claims: dict[ClaimName, str | int | bool] = {}
+    """Claims that a token must have with these very values, or as a list that holds them; else 403. A name that begins
+    with `/` is a JSON pointer (RFC 6901), such as `/organization/id`.
+    """
     providers: list[Name] = []
     """The providers whose tokens count here; `apikey` stands for API keys. Empty: every provider."""
     timeout_seconds: Seconds | None = None

@@ -7,7 +7,7 @@ So the usual request has a logger of its own, which reads headers alone. A reque
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from controlplane import protos
 from controlplane.config.model import RequestLines
@@ -33,16 +33,21 @@ def _answered_or_sent(header: str) -> str:
 
 def _of_verified(header: str) -> str:
     """The header of a verified caller, read only if the request was routed: then the header is ours. A request too
-    malformed to be routed may still have the client's own reserved headers."""
-    return f"%CEL(has(xds.route_name) && '{header}' in request.headers ? request.headers['{header}'] : 'anonymous')%"
+    malformed to be routed may still have the client's own reserved headers. In Envoy's expressions (CEL)."""
+    return f"has(xds.route_name) && '{header}' in request.headers ? request.headers['{header}'] : 'anonymous'"
+
+
+def _of_refused(key: str, header: str) -> str:
+    """What authz said of a caller whom it knew and did not let pass; else the header of one whom it let pass."""
+    return _first_of(("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{key}"), ("CEL", _of_verified(header)))
 
 
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": _answered_or_sent("X-REQUEST-ID"),
     "correlation_id": _answered_or_sent("X-CORRELATION-ID"),
-    "user_id": _of_verified(Name.USER_ID),
-    "tier": _of_verified(Name.USER_TIER),
+    "user_id": _of_refused(Key.SUBJECT, Name.USER_ID),
+    "tier": _of_refused(Key.TIER, Name.USER_TIER),
     "method": "%REQ(:METHOD)%",
     "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("PATH", "NQ:PATH")),
     "query": f"%DYNAMIC_METADATA({Namespace.GATEWAY}:{Key.QUERY})%",
@@ -51,6 +56,8 @@ FIELDS: dict[str, object] = {
     "route": "%ROUTE_NAME%",
     "service": f"%METADATA(ROUTE:{Namespace.GATEWAY}:{Key.SERVICE})%",
     "error": f"%RESP({ResponseHeader.ERROR.upper()})%",
+    "reason": f"%DYNAMIC_METADATA({Namespace.AUTHZ}:{Key.REASON})%",
+    "missing": f"%DYNAMIC_METADATA({Namespace.AUTHZ}:{Key.MISSING})%",
     "ai_agent": True,
     "rule": f"%DYNAMIC_METADATA({Namespace.RATE_LIMIT}:{Key.RULE})%",
     "shadow": f"%DYNAMIC_METADATA({Namespace.RATE_LIMIT}:{Key.SHADOW})%",
@@ -67,8 +74,16 @@ LISTENER_METADATA: dict[str, str] = {Key.ANONYMOUS: "anonymous"}
 """Text for a format to fall back on: a format cannot hold text itself."""
 _ANONYMOUS = ("METADATA", f"LISTENER:{Namespace.GATEWAY}:{Key.ANONYMOUS}")
 
+_ONLY_OF_REFUSED = ("reason", "missing")
 _ONLY_TOLD_IN_FULL = ("query", "ai_agent", "error", "rule", "shadow")
-_OF_PEOPLE = {name: value for name, value in FIELDS.items() if name != "ai_agent"}
+
+SERVED_FIELDS: dict[str, object] = {
+    **{name: value for name, value in FIELDS.items() if name not in _ONLY_OF_REFUSED},
+    "user_id": f"%CEL({_of_verified(Name.USER_ID)})%",
+    "tier": f"%CEL({_of_verified(Name.USER_TIER)})%",
+}
+"""The fields of a request that a service served: its caller is in headers."""
+
 _AGENTS = tuple(Header(name=name, present_match=True) for name in ("x-ai-agent", "ai-agent-id"))
 _TELLING_PATHS = (
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="?")),
@@ -78,7 +93,7 @@ _TELLING_PATHS = (
 """Requests with a query, with what may be a token in the path, or of the gateway itself."""
 
 USUAL_FIELDS: dict[str, object] = {
-    **{name: value for name, value in FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},
+    **{name: value for name, value in SERVED_FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},
     "request_id": "%REQ(X-REQUEST-ID)%",
     "correlation_id": "%REQ(X-CORRELATION-ID)%",
     # Ours by now: a request with a status below 400 has passed the request filter.
@@ -120,8 +135,8 @@ def _of_served(may_be_shadowed: bool) -> list[protos.accesslog.AccessLog]:
     telling = [served, _any_of([*map(_is, _TELLING_PATHS), *shadow]), *map(_is_not, _AGENTS)]
     return [
         _logger("INFO", USUAL_FIELDS, usual),
-        _logger("INFO", _OF_PEOPLE, telling),
-        _logger("INFO", FIELDS, [_any_of([*map(_is, _AGENTS)]), served]),
+        _logger("INFO", _of_people(SERVED_FIELDS), telling),
+        _logger("INFO", SERVED_FIELDS, [_any_of([*map(_is, _AGENTS)]), served]),
     ]
 
 
@@ -131,14 +146,18 @@ def _of_unanswered(which: RequestLines) -> Iterator[protos.accesslog.AccessLog]:
     A malformed HTTP/2 request has not even headers, so no condition on a header holds for it.
     """
     none = compare_status(Comparison.LE, 0)
-    yield _logger("WARN", {**_OF_PEOPLE, "error": "BAD_REQUEST"}, [none, _flags([PROTOCOL_ERROR])])
+    yield _logger("WARN", {**_of_people(SERVED_FIELDS), "error": "BAD_REQUEST"}, [none, _flags([PROTOCOL_ERROR])])
     if which == "all":
-        yield _logger("INFO", _OF_PEOPLE, [none, _flags(OTHER_FLAGS)])
+        yield _logger("INFO", _of_people(SERVED_FIELDS), [none, _flags(OTHER_FLAGS)])
+
+
+def _of_people(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if name != "ai_agent"}
 
 
 def _both_kinds(level: str, when: list[Filter]) -> Iterator[protos.accesslog.AccessLog]:
     """People's requests and agents'."""
-    yield _logger(level, _OF_PEOPLE, [*when, *map(_is_not, _AGENTS)])
+    yield _logger(level, _of_people(FIELDS), [*when, *map(_is_not, _AGENTS)])
     yield _logger(level, FIELDS, [*when, _any_of([*map(_is, _AGENTS)])])
 
 
@@ -183,7 +202,7 @@ def _any_of(filters: list[Filter]) -> Filter:
     return Filter(or_filter=protos.accesslog.OrFilter(filters=filters))
 
 
-def _logger(level: str, fields: dict[str, object], conditions: list[Filter]) -> protos.accesslog.AccessLog:
+def _logger(level: str, fields: Mapping[str, object], conditions: list[Filter]) -> protos.accesslog.AccessLog:
     """Writes a line if all conditions hold. Envoy takes two or more of them."""
     log = protos.stream_logger.StdoutAccessLog(
         log_format=protos.substitution.SubstitutionFormatString(

@@ -162,8 +162,13 @@ class Key(StrEnum):
     # envoy.filters.http.ext_authz
     SUBJECT = "subject"
     TIER = "tier"
+    """Set: authz, for a refused caller too; the scripts in its place. Read: ratelimit, the access log."""
     CALLER = "caller"
     """Set: authz; the scripts in its place. Read: decision_cache.lua, ratelimit, the local rate limit."""
+    REASON = "reason"
+    """Why the request is refused with 401 or 403. Set: authz. Read: the access log."""
+    MISSING = "missing"
+    """The scopes, or the names of the claims, that a verified caller lacks. Set: authz. Read: the access log."""
     UNTIL = "until"
     EPOCH = "epoch"
     """How long, and under which policy, the decision may be kept. Set: authz, verify.lua. Read: decision_cache.lua."""

@@ -19,6 +19,7 @@ from controlplane.config import jwks
 from controlplane.config.model import GatewayConfig, Provider, Route
 from controlplane.translate.headers import Namespace, Setting
 from controlplane.translate.lua_literal import Literal
+from service_kit.json_pointer import steps
 from service_kit.jwk import keys_tried
 
 JWT_AUTHN: str = Namespace.JWT_AUTHN
@@ -129,8 +130,8 @@ def constants(config: GatewayConfig, keys: EnvoyKeys) -> dict[str, Literal]:
 def _for_lua(provider: Provider, keys: EnvoyKeys) -> Literal:
     values: dict[str, Literal] = {
         "name": provider.name,
-        "subject": provider.claims.subject,
-        "tier": provider.claims.tier,
+        "subject": steps(provider.claims.subject),
+        "tier": steps(provider.claims.tier),
         "default_tier": provider.default_tier,
         "leeway": provider.leeway_seconds,
         # The keys in Envoy's environment may be of more algorithms than the document still has.

@@ -26,7 +26,11 @@ MEANINGS: Mapping[str, tuple[int, str]] = {
     ),
     "UNAUTHORIZED": (401, "The route requires a token, and there was none. With `WWW-Authenticate: Bearer`."),
     "AUTH_FAILED": (401, 'The token or key is not good. With `WWW-Authenticate: Bearer error="invalid_token"`.'),
-    "FORBIDDEN": (403, "The caller is known, and the route asks for another tier, scope or claim."),
+    "FORBIDDEN": (
+        403,
+        "The caller is known, and the route asks for another tier, scope or claim. Where a scope is missing with "
+        '`WWW-Authenticate: Bearer error="insufficient_scope", scope="…"`.',
+    ),
     "NOT_FOUND": (404, "No route has the path."),
     "METHOD_NOT_ALLOWED": (405, "The path has routes, but not for the method. With `Allow`."),
     "REQUEST_TIMEOUT": (408, "The request's headers or body did not arrive in time."),

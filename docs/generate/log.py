@@ -17,7 +17,7 @@ MEANINGS: Mapping[str, str] = {
     "level": "`INFO` for a status under 400, `WARN` for 4xx, `ERROR` for 5xx.",
     "request_id": "The client's `X-Request-ID` if it is 1 to 128 characters of `[A-Za-z0-9._-]`, else a UUID.",
     "correlation_id": "The client's `X-Correlation-ID` under the same rule, else the request id.",
-    "user_id": "The verified subject, or `anonymous`.",
+    "user_id": "The verified subject, on a 403 too, or `anonymous`.",
     "tier": "The caller's tier, or `anonymous`.",
     "method": "The request's method.",
     "path": "The path as it was routed, without the query. What may be a token is `***`.",
@@ -27,6 +27,8 @@ MEANINGS: Mapping[str, str] = {
     "route": "The route's name. Names that begin with `mgw-` are the gateway's own: not found, method not allowed.",
     "service": "The service that the route leads to.",
     "error": "The code of an error that the gateway itself returned; see [errors](errors.md).",
+    "reason": "Why a request was refused with 401 or 403; one of [these](#reasons-of-the-authz-service).",
+    "missing": "The scopes, or the names of the claims, that the caller of a 403 lacks, separated by spaces.",
     "ai_agent": "`true` where `X-AI-Agent` or `AI-Agent-ID` was sent; else absent.",
     "rule": "The rule that was over limit.",
     "shadow": "The shadow rules that would have been over limit.",
@@ -49,7 +51,8 @@ The control plane and the two services log one JSON line an event on standard ou
 """
 
 REASONS = """\
-At level `debug`, `check.denied` and the metric `mgw_authz_decisions_total` say why a request was allowed or denied:
+The access log's `reason`, `check.denied` at level `debug`, and the metric `mgw_authz_decisions_total` say why a request
+was allowed or denied:
 """
 
 

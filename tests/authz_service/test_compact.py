@@ -159,19 +159,19 @@ def test_the_deepest_allowed_object_is_read(segment: Any) -> None:
     [
         ({"alg": "HS256", "crit": ["exp"]}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "crit": []}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "crit": None}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "crit": ["cat"], "cat": "x"}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "b64": False, "crit": ["b64"]}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "b64": True}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "jku": "https://evil.example/keys"}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "x5u": "https://evil.example/cert"}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "jwk": {"kty": "oct", "k": "AAAA"}}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "x5c": ["AAAA"]}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "zip": "DEF"}, Reason.HEADER_REJECTED),
-        ({"alg": "dir", "enc": "A256GCM"}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "typ": "JOSE"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "b64": False}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "b64": None}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "b64": 1}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "b64": "true"}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "typ": None}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "typ": ["JWT"]}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "typ": "dpop+jwt"}, Reason.HEADER_REJECTED),
-        ({"alg": "HS256", "cty": "json"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "typ": "Logout+JWT"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "typ": "application/secevent+jwt"}, Reason.HEADER_REJECTED),
+        ({"alg": "HS256", "cty": 5}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "kid": 1}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "kid": None}, Reason.HEADER_REJECTED),
         ({"alg": "HS256", "kid": ""}, Reason.HEADER_REJECTED),
@@ -181,11 +181,11 @@ def test_the_deepest_allowed_object_is_read(segment: Any) -> None:
         ({"alg": None}, Reason.ALGORITHM),
         ({"alg": 256}, Reason.ALGORITHM),
         ({"alg": ["HS256"]}, Reason.ALGORITHM),
-        ({"ALG": "HS256"}, Reason.HEADER_REJECTED),
+        ({"ALG": "HS256"}, Reason.ALGORITHM),
     ],
 )
-def test_header_fields_are_allow_listed(header: dict[str, Any], expected: Reason, segment: Any) -> None:
-    """Keys that a token brings along, extensions that it calls critical, and other types make it invalid."""
+def test_headers_that_make_a_token_invalid(header: dict[str, Any], expected: Reason, segment: Any) -> None:
+    """Critical extensions, a payload that is not encoded, a token of another kind, and a field of a wrong kind."""
     assert reason(f"{segment(json.dumps(header).encode())}.{segment(CLAIMS)}.AAAA") is expected
 
 
@@ -197,10 +197,32 @@ def test_header_fields_are_allow_listed(header: dict[str, Any], expected: Reason
             {"alg": "HS256", "typ": typ}
             for typ in ("JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "application/jwt")
         ),
+        *({"alg": "HS256", "typ": typ} for typ in ("JOSE", "JOSE+JSON", "Bearer", "", "jwt+x")),
         {"alg": "HS256", "cty": "JWT"},
+        {"alg": "HS256", "cty": "json"},
         {"alg": "RS256", "kid": "k1", "x5t": "AAAA", "x5t#S256": "AAAA"},
+        {"alg": "HS256", "b64": True},
+        {
+            "alg": "HS256",
+            "cat": "cl_x",
+            "nonce": "n",
+            "ver": "1",
+            "iss": "https://idp",
+            "exp": 1,
+            "zip": "DEF",
+            "enc": "x",
+        },
+        {
+            "alg": "HS256",
+            "anything": {"at": [None, 1, {"all": True}]},
+            "nothing": None,
+            "": "",
+            "Crit": [],
+            "B64": False,
+        },
+        {"alg": "HS256", "jku": "https://keys", "x5u": "https://certificate", "jwk": {"kty": "oct"}, "x5c": ["AAAA"]},
     ],
 )
-def test_usual_headers_are_read(header: dict[str, Any], segment: Any) -> None:
-    """Thumbprints are hints that some issuers always send; they are not looked at."""
+def test_what_is_not_understood_is_ignored(header: dict[str, Any], segment: Any) -> None:
+    """RFC 7515 §4: fields that are not critical change nothing, whatever they hold. Names are case-sensitive."""
     assert read_compact(f"{segment(header)}.{segment(CLAIMS)}.AAAA").algorithm == header["alg"]

@@ -159,6 +159,25 @@ def test_what_a_route_asks(rules: dict[str, Any], claims: dict[str, Any], expect
 
 
 @pytest.mark.parametrize(
+    ("rules", "reason", "missing", "scopes"),
+    [
+        ({"tiers": frozenset({"pro"})}, Reason.TIER_NOT_ALLOWED, (), ()),
+        ({"scopes": frozenset({"b", "a", "c"})}, Reason.SCOPE_MISSING, ("b", "c"), ("a", "b", "c")),
+        ({"claims": {"org": "acme", "sub": "u1", "x": 1}}, Reason.CLAIM_MISSING, ("org", "x"), ()),
+    ],
+)
+def test_a_denied_caller_is_known(
+    rules: Any, reason: Reason, missing: tuple[str, ...], scopes: tuple[str, ...], ask: Any, mint: Any
+) -> None:
+    """The decision says who it is, why not, and what is missing."""
+    denied = ask("Bearer " + mint(scope="a"), **rules)
+
+    assert isinstance(denied, Deny)
+    assert denied.verified is not None and denied.verified.caller == "platform/u1"
+    assert (denied.reason, denied.missing, denied.scopes) == (reason, missing, scopes)
+
+
+@pytest.mark.parametrize(
     ("rules", "header", "expected"),
     [
         ({"tiers": frozenset({"pro"})}, None, "UNAUTHORIZED"),
@@ -192,6 +211,29 @@ def test_an_optional_route_that_asks_for_more_than_an_anonymous_caller_has(
 def test_has_claim(value: object, wanted: object, expected: bool) -> None:
     """Equality as JSON knows it, or membership in a list."""
     assert has_claim({"c": value}, "c", wanted) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "expected"),
+    [
+        ("/realm/roles", "admin", True),
+        ("/realm/roles", "a", False),
+        ("/realm/roles/1", "admin", True),
+        ("/realm/roles/2", "admin", False),
+        ("realm.roles", "admin", False),
+        ("dotted.name", 1, True),
+        ("https://example.com/org", "acme", True),
+        ("/https:~1~1example.com~1org", "acme", True),
+        ("/realm/nothing", None, True),
+        ("/realm/absent", None, False),
+    ],
+)
+def test_a_claim_inside_others(name: str, wanted: object, expected: bool) -> None:
+    """A name that begins with / says where the claim is; every other name is the claim's own."""
+    realm = {"roles": ["user", "admin"], "nothing": None}
+    claims = {"realm": realm, "dotted.name": 1, "https://example.com/org": "acme"}
+
+    assert has_claim(claims, name, wanted) is expected
 
 
 @pytest.fixture

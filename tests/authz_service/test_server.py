@@ -98,7 +98,11 @@ def denied(response: Any, status: int, code: str) -> dict[str, str]:
     headers = {option.header.key: option.header.value for option in response.denied_response.headers}
     assert headers["content-type"] == "application/json"
     assert headers["x-gateway-error"] == code
-    assert not response.HasField("dynamic_metadata")
+    said = MessageToDict(response.dynamic_metadata)
+    assert said["reason"] in set(Reason)
+    assert said.keys() <= {"reason", "subject", "tier", "missing"}, (
+        "Envoy would charge the caller, or keep the decision"
+    )
     return headers
 
 
@@ -155,13 +159,60 @@ async def test_denials(rig: Rig, mint: Any) -> None:
 
 
 async def test_a_bad_token_is_never_told_why(rig: Rig, mint: Any, now: float) -> None:
-    """Expired, forged and malformed look the same, byte for byte."""
+    """Expired, forged and malformed look the same to a client, byte for byte; the log is told."""
     tokens = [mint(exp=now), mint(key="x" * 32), "x", mint(sub=...), mint(headers={"crit": ["x"]})]
-    responses = {
-        (await rig.check({"authorization": f"Bearer {t}"}, auth="required")).SerializeToString() for t in tokens
-    }
+    responses = [await rig.check({"authorization": f"Bearer {t}"}, auth="required") for t in tokens]
 
-    assert len(responses) == 1
+    assert len({response.denied_response.SerializeToString(deterministic=True) for response in responses}) == 1
+    assert [MessageToDict(response.dynamic_metadata) for response in responses] == [
+        {"reason": reason} for reason in ("expired", "signature", "malformed", "subject", "header_refused")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "challenge", "why"),
+    [
+        ({"tiers": "pro"}, None, {"reason": "tier_not_allowed"}),
+        (
+            {"scopes": "w a r"},
+            'Bearer error="insufficient_scope", scope="a r w"',
+            {"reason": "scope_missing", "missing": "a w"},
+        ),
+        ({"claims": '{"sub":"u1","x":1,"y":2}'}, None, {"reason": "claim_missing", "missing": "x y"}),
+    ],
+)
+async def test_a_403_says_who_it_was(
+    asked: dict[str, str], challenge: str | None, why: dict[str, str], rig: Rig, mint: Any
+) -> None:
+    """The log is told the caller, and what it lacks; the client which scopes the route asks for (RFC 6750 §3.1)."""
+    response = await rig.check({"authorization": f"Bearer {mint(scope='r')}"}, auth="required", **asked)
+
+    assert denied(response, 403, "FORBIDDEN").get("www-authenticate") == challenge
+    assert MessageToDict(response.dynamic_metadata) == {"subject": "u1", "tier": "free"} | why
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "message", "reason"),
+    [
+        ({"x-api-key": "wrong"}, {}, "Invalid API key", "wrong_api_key"),
+        ({"x-api-key": ""}, {}, "Invalid API key", "wrong_api_key"),
+        ({"x-api-key": "key-1"}, {"providers": "platform"}, "No API key is accepted here", "api_key_not_accepted"),
+        ({"x-api-key": "wrong", "authorization": "Bearer x"}, {}, "Invalid or expired token", "malformed"),
+    ],
+)
+async def test_a_wrong_api_key_says_so(
+    headers: dict[str, str], asked: dict[str, str], message: str, reason: str, rig: Rig, a_policy: Any
+) -> None:
+    """The message is about the credential that was looked at."""
+    digest = hashlib.sha256(b"key-1").hexdigest()
+    keys = [{"sha256": digest, "subject": "svc", "tier": "pro"}]
+    rig.enforcement.enforce(read_policy(a_policy(api_keys=keys, api_key_header="X-API-Key")))
+
+    response = await rig.check(headers, auth="required", **asked)
+
+    assert denied(response, 401, "AUTH_FAILED")
+    assert json.loads(response.denied_response.body)["error"]["message"] == message
+    assert MessageToDict(response.dynamic_metadata) == {"reason": reason}
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,44 @@ def test_claim_names_are_the_providers(a_verifier: Any, mint: Any, now: float) -
 
 
 @pytest.mark.parametrize(
+    ("names", "seen"),
+    [
+        ({"subject_claim": "/user/id"}, ("u7", "free", set())),
+        ({"tier_claim": "/app_metadata/plans/0"}, ("u1", "pro", set())),
+        ({"tier_claim": "/app_metadata/plans/1"}, ("u1", "free", set())),
+        ({"tier_claim": "/app_metadata/plans"}, ("u1", "anonymous", set())),
+        ({"tier_claim": "/app_metadata/nothing"}, ("u1", "anonymous", set())),
+        ({"tier_claim": "app_metadata.plans.0"}, ("u1", "free", set())),
+        ({"scopes_claim": "/realm_access/roles"}, ("u1", "free", {"a", "b"})),
+        ({"scopes_claim": "/realm_access/text"}, ("u1", "free", {"c", "d"})),
+        ({"scopes_claim": "/realm_access"}, ("u1", "free", set())),
+        ({"scopes_claim": "/realm_access/none"}, ("u1", "free", set())),
+    ],
+)
+def test_claims_inside_others(
+    names: dict[str, str], seen: tuple[str, str, set[str]], a_verifier: Any, mint: Any, now: float
+) -> None:
+    """A name that begins with / says where the claim is; lists and text with spaces are both scopes."""
+    token = mint(
+        user={"id": "u7"},
+        app_metadata={"plans": ["Pro"], "nothing": None},
+        realm_access={"roles": ["a", "b"], "text": "c d"},
+    )
+    verdict = a_verifier(**names).verify(token, None, now)
+
+    assert isinstance(verdict, Verified)
+    assert (verdict.subject, verdict.tier, set(verdict.scopes)) == seen
+
+
+@pytest.mark.parametrize("name", ["/user", "/user/0", "/user/name", "user.id"])
+def test_a_subject_that_is_not_there(name: str, a_verifier: Any, mint: Any, now: float) -> None:
+    """No other claim takes its place."""
+    verdict = a_verifier(subject_claim=name).verify(mint(user={"id": "u7"}), None, now)
+
+    assert reason(verdict) is Reason.SUBJECT
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         ("read write", {"read", "write"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -40,6 +41,25 @@ def test_every_verb_is_there_and_says_what_it_does() -> None:
     for name, module_name in VERBS.items():
         module = import_module(module_name)
         assert hasattr(module, "app") or module.command.__doc__, name
+
+
+def test_validate_tells_of_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document that is valid and probably not meant so: status 0, and each warning with its place."""
+    monkeypatch.setenv("JWT_SECRET", "x" * 32)
+    text = (ROOT / "deploy" / "config" / "gateway.yaml").read_text()
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text.replace("tier: tier", "tier: app.tier"))
+
+    assert run(["validate", "-f", str(file)]) == OK
+    shown = capsys.readouterr()
+    assert run(["validate", "-f", str(file), "--json"]) == OK
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+
+    place = f"{file}:{warning['line']}:{warning['column']}"
+    assert shown.out == f"{place}: warning: auth.providers.0.claims.tier: {warning['message']}\n"
+    assert shown.err == f"{file} is valid\n"
 
 
 def test_nothing_runs_is_status_69(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

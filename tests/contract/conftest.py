@@ -67,8 +67,12 @@ class StandInEnvoy:
 
     async def check(self, name: str, **headers: str) -> Any:
         """authz's answer to a request on a route."""
+        return await self.check_with(self.extensions(name), **headers)
+
+    async def check_with(self, extensions: Mapping[str, str], **headers: str) -> Any:
+        """authz's answer to a request on a route that asks this."""
         request = external_auth_pb2.CheckRequest()
-        request.attributes.context_extensions.update(self.extensions(name))
+        request.attributes.context_extensions.update(extensions)
         request.attributes.request.http.method = "GET"
         for header, value in headers.items():
             request.attributes.request.http.headers[header.replace("_", "-")] = value

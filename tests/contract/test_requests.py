@@ -221,6 +221,19 @@ async def test_the_log_reads_what_the_services_say(gateway: Any, bearer: Bearer)
     assert {"rule"} <= {key for each in told for key in each}
 
 
+async def test_the_log_reads_why_authz_denied(gateway: Any, bearer: Bearer) -> None:
+    """What the access log shows of a refused caller is what authz says of one, and nothing that a limiter charges."""
+    checks = [
+        await gateway.check_with({"auth": "required"} | asked, authorization=bearer(scope="r"))
+        for asked in ({"tiers": "pro"}, {"scopes": "r w"}, {"claims": '{"x":1}'})
+    ]
+    told = {key for check in checks for key in protos.message_to_dict(check.dynamic_metadata)}
+    formats = " ".join(map(str, access_log.FIELDS.values()))
+
+    read = set(re.findall(rf"{re.escape(filters.EXT_AUTHZ)}:(\w+)", formats))
+    assert read == told == {"subject", "tier", "reason", "missing"}
+
+
 async def test_the_fallback_limit_knows_what_the_limiter_decided(gateway: Any) -> None:
     """The mark that turns off the local fallback limit is the one that the limiter sets on what it decided."""
     (decided, *_) = protos.message_to_dict(local_rate_limit._decided())["metadata"]["metadata_key"]["path"]

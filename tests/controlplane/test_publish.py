@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 
 from controlplane.errors import ConfigRejected, EnvoyUnavailable, RevisionConflict, TranslationInconsistent
@@ -70,6 +71,15 @@ async def test_the_first_change_becomes_revision_one(world: World) -> None:
     assert woken.is_set()
     assert world.versions == assemble.snapshot(world.publisher.published.config, TOPOLOGY).versions  # type: ignore[union-attr]
     assert REGISTRY.get_sample_value("mgw_config_revision") == 1
+
+
+async def test_a_warning_is_logged(world: World) -> None:
+    """What is accepted and probably not meant is in the log, at its place in the document."""
+    with structlog.testing.capture_logs() as logged:
+        await world.publish(TEXT.replace("tier: tier", "tier: app.tier"))
+
+    (warning,) = [line for line in logged if line["event"] == "config.warning"]
+    assert (warning["log_level"], warning["path"]) == ("warning", "auth.providers.0.claims.tier")
 
 
 async def test_a_group_is_told_its_own(world: World) -> None:

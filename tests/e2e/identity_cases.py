@@ -413,32 +413,60 @@ TOKENS = [
         for name, value in (
             ("crit", ["exp"]),
             ("crit", []),
+            ("crit", "exp"),
             ("b64", False),
-            ("b64", True),
-            ("jku", "https://keys.test/"),
-            ("x5u", "https://keys.test/"),
-            ("jwk", {"kty": "oct", "k": "AAAA"}),
-            ("x5c", ["AAAA"]),
-            ("zip", "DEF"),
-            ("enc", "A128GCM"),
-            ("exp", 1),
+            ("b64", 0),
+            ("b64", "false"),
             ("kid", ""),
             ("kid", 1),
             ("kid", "k" * 257),
-            ("typ", "JOSE"),
             ("typ", 5),
-            ("typ", ""),
-            ("cty", "json"),
+            ("typ", ["JWT"]),
+            ("typ", "logout+jwt"),
+            ("typ", "application/dpop+JWT"),
+            ("cty", 5),
         )
     ),
+    bad("a critical field that is there", header={"crit": ["cat"], "cat": "x"}),
+    bad("an unencoded payload as RFC 7797 wants it", header={"crit": ["b64"], "b64": False}),
     *(
         text(f"header {name} null", header=f'{{"alg":"HS256","{name}":null}}')
-        for name in ("crit", "kid", "typ", "cty", "jku")
+        for name in ("crit", "b64", "kid", "typ", "cty")
     ),
-    *(good(f"typ {typ}", header={"typ": typ}) for typ in ("jwt", "JWT", "at+jwt", "application/jwt")),
+    *(
+        good(f"header {name} {json.dumps(value)}", header={name: value})
+        for name, value in (
+            ("cat", "cl_B7d4PD111AAA"),
+            ("nonce", "a"),
+            ("ver", "1.0"),
+            ("iss", "https://keys.test/"),
+            ("sub", "admin"),
+            ("aud", ["a"]),
+            ("exp", 1),
+            ("b64", True),
+            ("zip", "DEF"),
+            ("enc", "A128GCM"),
+            ("cty", "json"),
+            ("any", {"thing": [1, None, True, {"at": "all"}]}),
+            ("nothing", None),
+            ("CRIT", ["exp"]),
+            ("x5t", "AAAA"),
+            ("x5t#S256", 5),
+            ("x5c", ["MIIB" * 100, "+/="]),
+            ("x5u", "https://keys.test/"),
+            ("jku", "https://keys.test/"),
+            ("jwk", {"kty": "oct", "k": "AAAA"}),
+        )
+    ),
+    text("an ignored field with an escape", header='{"alg":"HS256","x5c":["MII\\/B"]}', outcome="free"),
+    text("an ignored field that is null", header='{"alg":"HS256","jku":null}', outcome="free"),
+    text("an ignored field twice", header='{"alg":"HS256","cat":1,"cat":2}'),
+    *(
+        good(f"typ {typ}", header={"typ": typ})
+        for typ in ("jwt", "JWT", "at+jwt", "application/jwt", "JOSE", "JOSE+JSON", "Bearer", "")
+    ),
     good("no typ", header={"kid": "k"}),
     good("cty JWT", header={"cty": "JWT"}),
-    good("x5t", header={"x5t": "AAAA"}),
     # JSON that two readers may read in two ways
     text("a name twice", '{@,"sub":"admin"}'),
     text("a name twice, once escaped", '{@,"su\\u0062":"admin"}'),
@@ -600,6 +628,20 @@ NEW, OLD = Signer("HS512", "n", NEW_SECRET), Signer("HS512", "o", OLD_SECRET)
 LENIENT: dict[str, Any] = {"uid": "u-1", "aud": "gateway", "plan": "free"}
 
 
+class Forger(Signer):
+    """Signs with fields of its own in the header."""
+
+    def __init__(self, signer: Signer, header: Mapping[str, Any]) -> None:
+        super().__init__(signer.algorithm, signer.kid, signer._key)
+        self._header = header
+
+    def sign(self, claims: Mapping[str, Any] | bytes, **header: Any) -> str:
+        return super().sign(claims, **header, **self._header)
+
+
+FORGED = Signer("ES256", None, ec.generate_private_key(ec.SECP256R1()))
+
+
 def _kid(signer: Signer, kid: str | None) -> Signer:
     return Signer(signer.algorithm, kid, signer._key)
 
@@ -640,6 +682,18 @@ PROVIDERS = [
             ("JWK", "r1", json.dumps(RSA.jwk)),
         )
     ),
+    # a key that comes with the token
+    *(
+        of(f"the forger's key as {name}", provider, BAD, Forger(FORGED, {name: value}))
+        for provider in ("pem", "strict")
+        for name, value in (
+            ("jwk", FORGED.jwk),
+            ("jku", "https://forger.test/keys"),
+            ("x5u", "https://forger.test/certificate"),
+            ("x5c", ["AAAA"]),
+        )
+    ),
+    of("another key as jwk, which is ignored", "pem", "pro", Forger(PEM, {"jwk": FORGED.jwk, "jku": "https://f.test"})),
     of("the platform's secret for another issuer", "idp", BAD, Signer("HS256", None, SECRET)),
     # rotation of secrets, claims of other names, leeway, audiences
     of("the new secret", "lenient", "free", NEW, **LENIENT),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,24 @@ from hypothesis import strategies as st
 
 from tests.e2e.identity_cases import (
     BAD,
+    DEAR_KEY,
     EDGE,
     FORBIDDEN,
+    FORGED,
     ISSUER,
     JWT,
+    LENIENT,
     MODES,
+    NEW,
     NOBODY,
+    PEM,
     PROVIDERS,
     SECRETS,
+    STOLEN,
     TOKENS,
     Caller,
     Case,
+    Forger,
     Headers,
     KeySource,
     claims,
@@ -33,7 +41,7 @@ from tests.e2e.identity_cases import (
     many,
     scheme,
 )
-from tests.support.gateway import Echo, Gateway
+from tests.support.gateway import Echo, Gateway, unique
 from tests.support.waiting import during, eventually
 from tests.support.wire import Answer, Connection
 
@@ -96,7 +104,6 @@ def refusal(answer: Answer) -> tuple[int, str | None, str | None]:
 REFUSALS = {
     NOBODY: (401, "UNAUTHORIZED", "Bearer"),
     BAD: (401, "AUTH_FAILED", 'Bearer error="invalid_token"'),
-    FORBIDDEN: (403, "FORBIDDEN", None),
 }
 
 
@@ -117,6 +124,8 @@ def check(gateway: Gateway, path: str, headers: Headers, outcome: Caller | str) 
         expected = outcome if isinstance(outcome, str) else outcome[1]
         if expected in REFUSALS:
             assert refusal(answer) == REFUSALS[expected]
+        elif expected == FORBIDDEN:
+            assert refusal(answer)[:2] == (403, "FORBIDDEN")
         else:
             assert answer.status == 200, answer.body
             assert caller(answer) == outcome
@@ -184,6 +193,128 @@ def test_a_token_in_the_query_is_none(one: Gateway, parameter: str) -> None:
     assert refusal(one.ask(f"/t/required?{parameter}={token}")) == REFUSALS[NOBODY]
     assert refusal(one.ask(f"/t/required?{parameter}={token}", headers=scheme(forged))) == REFUSALS[BAD]
     assert caller(one.ask(f"/t/optional?{parameter}={token}", headers=scheme(forged))) == ANONYMOUS
+
+
+@pytest.mark.parametrize("field", ["jku", "x5u"])
+def test_nobody_fetches_what_a_token_points_at(several: Gateway, field: str) -> None:
+    """The forger's own key set is there, and no part of the gateway ever asks for it."""
+    with KeySource(FORGED) as source:
+        forged = Forger(FORGED, {field: source.uri})
+        for provider in ("pem", "strict", "edge"):
+            token = forged.sign(claims(iss=ISSUER[provider]))
+            assert refusal(several.ask("/t/required", headers=scheme(token))) == REFUSALS[BAD]
+        honest = Forger(PEM, {field: source.uri}).sign(claims(iss=ISSUER["pem"]))
+        assert several.ask("/t/required", headers=scheme(honest)).status == 200
+
+    assert source.hits == []
+
+
+def logged(gateway: Gateway, path: str, headers: Headers) -> tuple[Answer, dict[str, object]]:
+    """The answer, and what its line in the log says of the caller and why."""
+    mine = unique("logged")
+    answer = gateway.ask(path, headers=[*headers, ("X-Request-ID", mine)])
+    line = gateway.log_line(mine)
+    return answer, {name: line[name] for name in ("user_id", "tier", "error", "reason", "missing") if name in line}
+
+
+FORGED_KEY = [("X-API-Key", "a-guess")]
+NOBODYS: list[tuple[str, str, Callable[[], Headers]]] = [
+    ("no_token", "required", list),
+    ("no_token", "required", lambda: [("Authorization", "Basic QQ==")]),
+    ("expired", "required", lambda: scheme(compact(JWT, claims(exp=int(time.time()) - 5)))),
+    ("not_yet_valid", "required", lambda: scheme(compact(JWT, claims(nbf=int(time.time()) + 60)))),
+    ("signature", "required", lambda: scheme(compact(JWT, claims(), "another secret"))),
+    ("malformed", "required", lambda: scheme("opaque")),
+    ("header_refused", "required", lambda: scheme(compact(JWT | {"crit": ["exp"]}, claims()))),
+    ("algorithm", "required", lambda: scheme(compact({"alg": "none"}, claims()))),
+    ("subject", "required", lambda: scheme(compact(JWT, claims(sub="")))),
+    ("header_ambiguous", "required", lambda: scheme(compact(JWT, claims())) * 2),
+    ("wrong_api_key", "required", lambda: FORGED_KEY),
+    ("wrong_api_key", "scoped-optional", lambda: FORGED_KEY),
+    ("no_token", "scoped-optional", list),
+    ("expired", "pro-optional", lambda: scheme(compact(JWT, claims(exp=int(time.time()) - 5)))),
+]
+
+
+@pytest.mark.parametrize(("reason", "route", "headers"), NOBODYS)
+def test_why_a_401(one: Gateway, reason: str, route: str, headers: Callable[[], Headers]) -> None:
+    """The log says why, and names nobody: who could not be verified is anonymous."""
+    answer, line = logged(one, f"/t/{route}", headers())
+
+    code = "UNAUTHORIZED" if reason == "no_token" else "AUTH_FAILED"
+    assert (answer.status, answer.code) == (401, code)
+    assert line == {"user_id": "anonymous", "tier": "anonymous", "error": code, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("reason", "provider", "more"),
+    [
+        ("wrong_audience", "lenient", LENIENT | {"aud": "x"}),
+        ("wrong_audience", "lenient", LENIENT | {"aud": None}),
+        ("unknown_issuer", "platform", {"iss": "https://who.test/"}),
+        ("revoked", "platform", {"jti": STOLEN}),
+    ],
+)
+def test_why_a_401_of_several_providers(several: Gateway, reason: str, provider: str, more: dict[str, object]) -> None:
+    """The provider's own rules have reasons of their own."""
+    body = claims(**{"iss": ISSUER[provider], **more})
+    token = NEW.sign(body) if provider == "lenient" else compact(JWT, body)
+
+    answer, line = logged(several, "/t/required", scheme(token))
+
+    assert (answer.status, line["reason"], line["user_id"]) == (401, reason, "anonymous")
+
+
+FORBIDDEN_FOR: list[tuple[str, str, dict[str, object], str | None, str | None]] = [
+    ("pro", "tier_not_allowed", {"tier": "free"}, None, None),
+    ("pro-optional", "tier_not_allowed", {"tier": "free"}, None, None),
+    ("scoped", "scope_missing", {"scope": "read other"}, "write", "read write"),
+    ("scoped", "scope_missing", {}, "read write", "read write"),
+    ("scoped-optional", "scope_missing", {}, "read", "read"),
+    ("claimed", "claim_missing", {"plan": "gold", "level": 3, "verified": 1}, "verified", None),
+    ("claimed", "claim_missing", {"level": 4, "verified": True}, "level plan", None),
+]
+
+
+@pytest.mark.parametrize(("route", "reason", "more", "missing", "scopes"), FORBIDDEN_FOR)
+def test_why_a_403(
+    one: Gateway, route: str, reason: str, more: dict[str, object], missing: str | None, scopes: str | None
+) -> None:
+    """The log names the caller, its tier and what it lacks; a client hears of scopes alone, as RFC 6750 says."""
+    body = claims(**more)
+    headers = [*scheme(compact(JWT, body)), ("X-User-ID", "eve"), ("X-User-Tier", "enterprise")]
+    expected = {"user_id": body["sub"], "tier": body["tier"], "error": "FORBIDDEN", "reason": reason}
+
+    answer, line = logged(one, f"/t/{route}", headers)
+
+    assert refusal(answer) == (403, "FORBIDDEN", scopes and f'Bearer error="insufficient_scope", scope="{scopes}"')
+    assert line == expected | ({"missing": missing} if missing else {})
+    assert answer.json()["error"]["message"] == "Access denied"
+
+
+def test_why_a_403_of_an_api_key(one: Gateway) -> None:
+    """A key's caller is named in the same way."""
+    answer, line = logged(one, "/t/scoped", [("X-API-Key", DEAR_KEY)])
+
+    assert (answer.status, line["user_id"], line["tier"]) == (403, "key:dear", "pro")
+    assert (line["reason"], line["missing"]) == ("scope_missing", "read write")
+
+
+def test_a_wrong_api_key_says_so(one: Gateway) -> None:
+    """It is no token, so nothing is said of one; the key is told to nobody."""
+    answer, line = logged(one, "/t/required", [("X-API-Key", "a-guess-of-mine")])
+
+    assert answer.json()["error"] == {"code": "AUTH_FAILED", "message": "Invalid API key"}
+    assert "a-guess-of-mine" not in json.dumps(line) + answer.body.decode()
+    assert one.ask("/t/required", headers=scheme("x")).json()["error"]["message"] == "Invalid or expired token"
+
+
+def test_what_is_served_needs_no_reason(one: Gateway) -> None:
+    """A caller with a bad token is served as nobody where that is allowed, and the line has no reason."""
+    answer, line = logged(one, "/t/optional?q=1", scheme("x"))
+
+    assert answer.status == 200
+    assert line == {"user_id": "anonymous", "tier": "anonymous"}
 
 
 IDENTITY = ("X-Mgw-Identity", "x_mgw_identity", "X-MGW_Identity", "x-mgw-identity")

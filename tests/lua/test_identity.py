@@ -85,6 +85,31 @@ def test_without_a_tier() -> None:
     assert found["tier"] == "pro"
 
 
+NESTED = {"user": {"id": "u2"}, "plans": [{"n/a": "Free"}, {"~": "pro"}], "sub": "u1", "exp": NOW + 60}
+
+
+@pytest.mark.parametrize(
+    ("names", "subject", "tier"),
+    [
+        ({"subject": "/user/id"}, "u2", "free"),
+        ({"subject": "/sub", "tier": "/plans/0/n~1a"}, "u1", "free"),
+        ({"tier": "/plans/1/~0"}, "u1", "pro"),
+        ({"tier": "/plans/2/~0"}, "u1", "free"),
+        ({"tier": "user.id"}, "u1", "free"),
+        ({"tier": "/plans/0"}, None, None),
+        ({"tier": "/user/id"}, None, None),
+        ({"subject": "/user/id/0"}, None, None),
+        ({"subject": "/user"}, None, None),
+        ({"subject": "user.id"}, None, None),
+    ],
+)
+def test_claims_inside_others(names: dict[str, str], subject: str | None, tier: str | None) -> None:
+    """A name that begins with / says where a claim is; what leads to nothing is no claim."""
+    found = identified(NESTED, worker=a_worker(claims=names))
+
+    assert (found and found["subject"], found and found["tier"]) == (subject, tier)
+
+
 @pytest.mark.parametrize(
     "claims",
     [
@@ -127,10 +152,14 @@ def test_leeway(claims: dict[str, Any], leeway: int, known: bool) -> None:
         {"alg": None},
         {},
         {"alg": "RS256", "crit": ["exp"]},
-        {"alg": "RS256", "jku": "https://evil.example"},
-        {"alg": "RS256", "typ": "secret"},
+        {"alg": "RS256", "crit": []},
+        {"alg": "RS256", "b64": False},
+        {"alg": "RS256", "b64": 1},
+        {"alg": "RS256", "typ": "dpop+jwt"},
+        {"alg": "RS256", "typ": "Logout+JWT"},
         {"alg": "RS256", "typ": 1},
-        {"alg": "RS256", "cty": "zip"},
+        {"alg": "RS256", "cty": 1},
+        {"alg": "RS256", "nothing": None},
         {"alg": "RS256", "kid": ""},
         {"alg": "RS256", "kid": 1},
         {"alg": "RS256", "kid": "k" * 257},
@@ -138,13 +167,27 @@ def test_leeway(claims: dict[str, Any], leeway: int, known: bool) -> None:
     ids=str,
 )
 def test_headers_that_authz_has_to_judge(header: dict[str, Any]) -> None:
-    """An algorithm that the provider does not have, a field that could mean anything, a kid that is none."""
+    """An algorithm that the provider does not have, what changes a signature's meaning, a field of a wrong kind."""
     assert identified(header=header) is None
 
 
-@pytest.mark.parametrize("typ", ["JWT", "at+jwt", "application/at+JWT"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cat": "cl_x", "nonce": "n", "ver": "1", "iss": "https://idp", "Crit": []},
+        {"jku": "https://keys", "x5u": "https://certificate", "jwk": {"kty": "oct"}, "x5c": ["AAAA"]},
+        {"b64": True, "zip": "DEF", "cty": "json", "x5t#S256": "AAAA"},
+    ],
+    ids=str,
+)
+def test_header_fields_that_are_ignored(more: dict[str, Any]) -> None:
+    """What is not understood and not critical."""
+    assert identified(header=HEADER | more) is not None
+
+
+@pytest.mark.parametrize("typ", ["JWT", "at+jwt", "application/at+JWT", "JOSE", "jwt+x", ""])
 def test_types_of_tokens(typ: str) -> None:
-    """The usual ones, in any case."""
+    """Whatever does not name another kind of token."""
     assert identified(header=HEADER | {"typ": typ, "kid": "k1"}) is not None
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service_kit.json_pointer import ABSENT, find, steps
 from tests.lua.support.worker import Worker, python
 
 JSON = Worker("plain_json")
@@ -28,6 +29,44 @@ def as_lua(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: as_lua(child) for name, child in value.items()}
     return value
+
+
+def found_at(value: Any, pointer: str) -> Any:
+    way = dict(enumerate(steps(pointer), 1))
+    found = JSON.member(JSON.table(as_lua(value)), JSON.table(way))
+    return None if found is None else python(found)
+
+
+@given(st.dictionaries(PLAIN_TEXT, VALUES, max_size=4), st.lists(PLAIN_TEXT | st.sampled_from("0123"), max_size=4))
+def test_a_pointer_leads_where_it_leads_in_python(value: dict[str, Any], way: list[str]) -> None:
+    """Through objects and arrays, or nowhere."""
+    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in way) or "/"
+    expected = find(value, steps(pointer))
+
+    assert found_at(value, pointer) == (None if expected is ABSENT else as_lua(expected))
+
+
+@pytest.mark.parametrize(
+    ("pointer", "expected"),
+    [
+        ("/a/b/0", "x"),
+        ("/a/b/1/c", False),
+        ("/a/b/2", None),
+        ("/a/b/-", None),
+        ("/a/b/00", None),
+        ("/a/b/1e0", None),
+        ("/a/b/0x0", None),
+        ("/a/b/1.0", None),
+        ("/a/b/#", None),
+        ("/a/b/0/len", None),
+        ("/a/b/99999999999999999999", None),
+        ("/a/0", "member"),
+        ("/none/b", None),
+    ],
+)
+def test_pointers(pointer: str, expected: object) -> None:
+    """A number is a place in an array, or a member's name; nothing is found in texts."""
+    assert found_at({"a": {"b": ["x", {"c": False}], "0": "member"}}, pointer) == expected
 
 
 def read(text: str) -> Any:

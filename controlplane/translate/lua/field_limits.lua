@@ -9,7 +9,7 @@ local names, config = ...
 
 local CODING = names.header.CODING
 
--- Before this filter, Envoy has added seven fields to what a client sent: the four pseudo-headers, which are not counted
+-- Before this filter, Envoy has added seven fields to a client's own: the four pseudo-headers, which are not counted
 -- (Host is one); x-forwarded-proto; x-envoy-external-address; x-request-id (a client's own has another name by now).
 local MAX_FIELDS, MAX_BYTES = config.max_fields + 7, config.max_field_bytes
 

@@ -10,15 +10,14 @@
 
 local names, config, base64url, plain_json, caller = ...
 
-local byte, find, lower, match = string.byte, string.find, string.lower, string.match
+local byte, find, lower, match, sub = string.byte, string.find, string.lower, string.match, string.sub
 local is_canonical, decoded = base64url.is_canonical, base64url.decoded
-local plain_object, new_caller = plain_json.object, caller.new
+local plain_object, member, new_caller = plain_json.object, plain_json.member, caller.new
 
 local VERIFIED = names.namespace.JWT_AUTHN
 local PROVIDERS, TIERS = config.providers, config.tiers
 local MAX_TOKEN, MAX_SUBJECT, MAX_KID = 8192, 256, 256
-local HEADER_FIELDS = {alg = true, typ = true, cty = true, kid = true, x5t = true, ["x5t#S256"] = true}
-local TYPES = {["jwt"] = true, ["at+jwt"] = true, ["application/jwt"] = true, ["application/at+jwt"] = true}
+local TYPES = {["at+jwt"] = true, ["application/at+jwt"] = true}
 
 -- A segment of a token always says the same, so it is read once a worker. Two generations, each of so many segments.
 local MAX_SEGMENTS, MAX_SEGMENT = 512, 2048
@@ -38,17 +37,24 @@ local function object_of(segment)
   return known
 end
 
+-- A type of token that has a name of its own is that very type; any other text says nothing.
+local function is_our_type(typ)
+  if typ == nil then return true end
+  if type(typ) ~= "string" then return false end
+  typ = lower(typ)
+  return sub(typ, -4) ~= "+jwt" or TYPES[typ] ~= nil
+end
+
+-- What is not understood is ignored, unless it changes what the signature means: `crit` and `b64`. Keys in a header are
+-- not looked at, here or by jwt_authn.
 local function is_plain_header(header, provider)
-  for name in pairs(header) do
-    if not HEADER_FIELDS[name] then return false end
-  end
+  if header.crit ~= nil or header.b64 ~= nil and header.b64 ~= true then return false end
   local kid = header.kid
   if kid ~= nil and (type(kid) ~= "string" or #kid == 0 or #kid > MAX_KID) or kid == nil and provider.needs_kid then
     return false
   end
   if provider.kids ~= nil and kid ~= nil and not provider.kids[kid] then return false end
-  if header.typ ~= nil and not (type(header.typ) == "string" and TYPES[lower(header.typ)]) then return false end
-  if header.cty ~= nil and not (type(header.cty) == "string" and lower(header.cty) == "jwt") then return false end
+  if not is_our_type(header.typ) or header.cty ~= nil and type(header.cty) ~= "string" then return false end
   return type(header.alg) == "string" and provider.algorithms[header.alg] ~= nil
 end
 
@@ -72,14 +78,14 @@ local function is_for_us(audience, audiences)
 end
 
 local function subject_of(claims, provider)
-  local subject = claims[provider.subject]
+  local subject = member(claims, provider.subject)
   if type(subject) ~= "string" or #subject == 0 or #subject > MAX_SUBJECT then return nil end
   if byte(subject, 1) == 32 or byte(subject, -1) == 32 then return nil end
   return subject
 end
 
 local function tier_of(claims, provider)
-  local tier = claims[provider.tier]
+  local tier = member(claims, provider.tier)
   if tier == nil then return provider.default_tier end
   if type(tier) ~= "string" then return nil end
   tier = lower(tier)

@@ -2,7 +2,7 @@
 -- Text that is not plain may still be right. Then the reader returns nil, and authz is asked.
 --
 -- Needs: nothing.
--- Gives: object(text).
+-- Gives: object(text), member(value, way).
 
 local byte, find, match = string.byte, string.find, string.match
 
@@ -78,4 +78,17 @@ local function object(text)
   return stop == #text + 1 and members or nil
 end
 
-return {object = object}
+-- The value at the end of a way, a list of steps into objects and arrays; nil if there is none. Objects have texts for
+-- names and arrays have numbers, so a step cannot be both.
+local function member(value, way)
+  for index = 1, #way do
+    if type(value) ~= "table" then return nil end
+    local step = way[index]
+    local inner = value[step]
+    if inner == nil and (step == "0" or find(step, "^[1-9]%d*$")) then inner = value[tonumber(step) + 1] end
+    value = inner
+  end
+  return value
+end
+
+return {object = object, member = member}

@@ -9,7 +9,8 @@ local names, config, worker, route_settings, in_flight, request_path, request_id
   caller, decision_cache, leases = ...
 
 local IDENTITY, COUNTER, CODING = names.header.IDENTITY, names.header.COUNTER, names.header.CODING
-local mark = names.mark
+local AUTHZ, REASON, mark = names.namespace.AUTHZ, names.key.REASON, names.mark
+local NO_TOKEN = mark.NO_TOKEN
 local KNOWN, UNVERIFIED = mark.KNOWN, mark.UNVERIFIED
 local API_KEY_HEADER, VERIFIED_HERE, IN_QUOTAS = config.api_key_header, config.verified_here, config.in_quotas
 
@@ -30,7 +31,10 @@ end
 -- No credentials. Where one is required, authz need not be asked. Where none is, the caller is anonymous whoever
 -- decides; its leases are its address's.
 local function anonymous_caller(handle, headers, settings)
-  if settings.auth == "required" then return reject_no_token(headers) end
+  if settings.auth == "required" then
+    handle:streamInfo():dynamicMetadata():set(AUTHZ, REASON, NO_TOKEN)
+    return reject_no_token(headers)
+  end
   if not settings.anonymous then return end
   if VERIFIED_HERE then headers:replace(IDENTITY, KNOWN) end
   if not (spend and settings.limits) then return end

@@ -31,6 +31,23 @@ async def test_the_document_as_json(api: Api) -> None:
     assert response.json()["listener"]["port"] == "${API_GATEWAY_PORT:-8080}"
 
 
+async def test_a_warning_is_told_to_whoever_writes(api: Api) -> None:
+    """What is accepted and probably not meant: its place and what to write, when it is tried and when it holds."""
+    text = OTHER.replace("tier: tier", "tier: app.tier")
+    assert text != OTHER
+
+    tried = await api.call("POST", "/v1/config/validate", content=text, headers=YAML)
+    written = await api.put(text)
+
+    assert (tried.status_code, written.status_code) == (200, 200)
+    assert tried.json()["valid"] is True
+    (warning,) = tried.json()["warnings"]
+    assert warning["path"] == "auth.providers.0.claims.tier"
+    assert "/app/tier" in warning["message"]
+    assert warning["line"] > 1
+    assert written.json()["warnings"] == [warning]
+
+
 async def test_a_change_is_in_force_and_has_a_new_etag(api: Api) -> None:
     """A write names the revision that it became, who wrote it and why."""
     response = await api.put(OTHER, x_change_reason="one more proxy")

@@ -69,7 +69,8 @@ def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str]
     assert [fields["level"] for fields in taking] == [level]
     is_usual = status < 400 and not headers and not shadow
     is_agents = bool(headers.keys() & {"x-ai-agent", "ai-agent-id"})
-    in_full = access_log.FIELDS.keys() - (set() if is_agents else {"ai_agent"})
+    in_full = set(access_log.SERVED_FIELDS if status < 400 else access_log.FIELDS)
+    in_full -= set() if is_agents else {"ai_agent"}
     assert set(taking[0]) == {"level", *(access_log.USUAL_FIELDS if is_usual else in_full)}
 
 
