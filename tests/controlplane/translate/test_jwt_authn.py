@@ -135,8 +135,8 @@ def test_what_the_script_knows_of_a_provider() -> None:
 
     assert provider == {
         "name": "public",
-        "subject": "sub",
-        "tier": "tier",
+        "subject": ("sub",),
+        "tier": ("tier",),
         "default_tier": "free",
         "leeway": 3,
         "algorithms": frozenset({"EdDSA"}),
