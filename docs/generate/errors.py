@@ -35,7 +35,11 @@ MEANINGS: Mapping[str, tuple[int, str]] = {
     "METHOD_NOT_ALLOWED": (405, "The path has routes, but not for the method. With `Allow`."),
     "TIMEOUT": (504, "The service did not respond in time; 408 where the request itself did not arrive in time."),
     "PAYLOAD_TOO_LARGE": (413, "The body is larger than `max_request_bytes`."),
-    "RATE_LIMITED": (429, "The caller is over limit. With `Retry-After` and the `X-RateLimit-*` headers."),
+    "RATE_LIMITED": (
+        429,
+        "The caller is over limit. With `Retry-After` and the `X-RateLimit-*` headers. Without the latter where the "
+        "client tried too many wrong API keys (`auth.max_failures_per_minute`).",
+    ),
     "INTERNAL_ERROR": (500, "A fault of the gateway's own."),
     "PROXY_ERROR": (502, "No connection to the service, or it broke the connection."),
     "CIRCUIT_BREAKER_OPEN": (503, "The service's breaker is open, or its queue is full. With `Retry-After`."),

@@ -12,6 +12,7 @@ local byte, lower = string.byte, string.lower
 
 local header, mark, key = names.header, names.mark, names.key
 local BAD_REQUEST, BAD_PATH, IDENTITY, COUNTER = header.BAD_REQUEST, mark.PATH, header.IDENTITY, header.COUNTER
+local ADDRESS = header.ADDRESS
 local KNOWN, UNVERIFIED, ERROR = mark.KNOWN, mark.UNVERIFIED, names.response_header.ERROR
 local GATEWAY, QUERY_KEY, PATH_KEY = names.namespace.GATEWAY, key.QUERY, key.PATH
 local API_KEY_HEADER, VERIFIED_HERE, IN_QUOTAS = config.api_key_header, config.verified_here, config.in_quotas
@@ -67,13 +68,20 @@ local function known_caller(handle, headers, settings, who, now)
   charge_to(headers, metadata, who)
 end
 
+-- For authz, which counts wrong keys by address.
+local function client_address(handle)
+  local address = handle:streamInfo():downstreamRemoteAddress()
+  return match(address, "^%[?(.-)%]?:%d+$") or address
+end
+
 -- Sets the caller if this worker knows it, and spends from its lease. Who is not known here is verified by Envoy if it
 -- has the keys, else authz is asked.
 local function identify(handle, headers)
   local settings = settings_of(handle)
   if settings == nil then return end
   if settings.counter ~= nil then headers:replace(COUNTER, settings.counter) end
-  if settings.auth == nil or headers:get(API_KEY_HEADER) ~= nil then return end
+  if settings.auth == nil then return end
+  if headers:get(API_KEY_HEADER) ~= nil then return headers:replace(ADDRESS, client_address(handle)) end
   local authorization = headers:get("authorization")
   if authorization == nil then return anonymous_caller(handle, headers, settings) end
   local now = recall and now_seconds(handle)
