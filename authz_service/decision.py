@@ -1,15 +1,20 @@
-"""Decides: may this request pass, and as whom. Pure: the time is an argument, and nothing is read from outside."""
+"""Decides: may this request pass, and as whom. Nothing is read from outside, and the time is an argument.
+
+What it keeps is in what it is given: verified tokens in the verifier, wrong API keys in the guesses.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from authz_service.errors import Reason
+from authz_service.guesses import Guesses, network_of
 from authz_service.tokens import ANONYMOUS, InvalidToken, KeyWanted, Unavailable, Verdict, Verified, Verifier
 from service_kit.json_pointer import ABSENT, find, steps
 
@@ -21,11 +26,13 @@ MAX_API_KEY_CHARACTERS = 1024
 class Policy:
     """What is enforced beside tokens: API keys, each by its SHA-256, with the caller that it identifies.
 
-    `api_key_header` is in lower case; None where there are no API keys.
+    `api_key_header` is in lower case; None where there are no API keys. An address may be wrong `max_failures` times a
+    minute.
     """
 
     api_key_header: str | None = None
     api_keys: Mapping[bytes, Verified] = field(default_factory=dict)
+    max_failures: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,15 @@ class RouteRules:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a decision needs of a request. `rules` is None where the route's rules could not be read."""
+    """What a decision needs of a request. `rules` is None where the route's rules could not be read.
+
+    `address` is the client's, after trusted hops.
+    """
 
     rules: RouteRules | None
     authorization: str | None = None
     api_key: str | None = None
+    address: str = ""
 
 
 class ErrorCode(Enum):
@@ -57,6 +68,7 @@ class ErrorCode(Enum):
     UNAUTHORIZED = "UNAUTHORIZED"
     AUTH_FAILED = "AUTH_FAILED"
     FORBIDDEN = "FORBIDDEN"
+    RATE_LIMITED = "RATE_LIMITED"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
 
 
@@ -73,7 +85,7 @@ class Deny:
     """The request may not pass. The client gets `code`; `reason`, and who it was, are for logs and metrics.
 
     `missing` are the scopes, or the names of the claims, that a verified caller lacks. `scopes` are all that the route
-    asks for, where one of them is missing.
+    asks for, where one of them is missing. `retry_after` is in whole seconds, where waiting helps.
     """
 
     code: ErrorCode
@@ -81,6 +93,7 @@ class Deny:
     verified: Verified | None = None
     missing: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    retry_after: int | None = None
 
 
 Decision = Allow | Deny
@@ -90,7 +103,7 @@ ROUTE_RULES = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)
 NO_TOKEN = Deny(ErrorCode.UNAUTHORIZED, Reason.NO_TOKEN)
 
 
-def decide(request: Request, policy: Policy, verifier: Verifier, now: float) -> Decision | KeyWanted:
+def decide(request: Request, policy: Policy, verifier: Verifier, guesses: Guesses, now: float) -> Decision | KeyWanted:
     """Decide on one request at `now` (Unix seconds). A token comes before an API key.
 
     KeyWanted means: refresh that provider's keys and decide again. Where the key is still wanted after that, the keys
@@ -99,17 +112,17 @@ def decide(request: Request, policy: Policy, verifier: Verifier, now: float) -> 
     rules = request.rules
     if rules is None:
         return ROUTE_RULES
+    verdict: Verdict | Deny
     token = read_bearer(request.authorization)
     if token is not None:
-        verified = verifier.cached(token, rules.providers, now)
-        verdict = verified if verified is not None else verify_token(token, rules, verifier, now)
+        verdict = verifier.cached(token, rules.providers, now) or verify_token(token, rules, verifier, now)
     elif request.api_key is not None:
-        verdict = verify_api_key(request.api_key, rules, policy)
+        verdict = try_api_key(request, rules, policy, guesses, now)
     else:
         return NO_TOKEN if rules.is_required else _anonymous(Reason.NO_TOKEN, rules)
     if isinstance(verdict, Verified):
         return authorize(verdict, rules)
-    if isinstance(verdict, KeyWanted):
+    if isinstance(verdict, KeyWanted | Deny):
         return verdict
     return decide_unverified(verdict, rules)
 
@@ -137,15 +150,33 @@ def verify_token(token: str, rules: RouteRules, verifier: Verifier, now: float) 
     return verifier.verify(token, rules.providers, now)
 
 
-def verify_api_key(api_key: str, rules: RouteRules, policy: Policy) -> Verified | InvalidToken:
-    """Whose API key it is. Keys are looked up by digest, so the time that this takes says nothing about a key."""
+def try_api_key(
+    request: Request, rules: RouteRules, policy: Policy, guesses: Guesses, now: float
+) -> Verified | InvalidToken | Deny:
+    """Whose API key it is, where the route takes keys; a Deny where the client's network was wrong too often.
+
+    Then no key is looked at but those that were right a moment ago, whoever sends them.
+    """
     if rules.providers is not None and API_KEY_PROVIDER not in rules.providers:
         return InvalidToken(Reason.API_KEY_NOT_ACCEPTED, ())
-    if not api_key or len(api_key) > MAX_API_KEY_CHARACTERS:
+    digest = digest_of(request.api_key or "")
+    if not guesses.was_good(digest, now):
+        wait = guesses.wait(network_of(request.address), policy.max_failures, now)
+        if wait:
+            return Deny(ErrorCode.RATE_LIMITED, Reason.TOO_MANY_FAILURES, retry_after=math.ceil(wait))
+    verified = policy.api_keys.get(digest)
+    if verified is None:
+        guesses.wrong(network_of(request.address), policy.max_failures, now)
         return InvalidToken(Reason.API_KEY, ())
-    digest = hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
-    known = policy.api_keys.get(digest)
-    return known if known is not None else InvalidToken(Reason.API_KEY, ())
+    guesses.good(digest, now)
+    return verified
+
+
+def digest_of(api_key: str) -> bytes:
+    """What keys are known by, so that the time of a look-up says nothing about a key. Empty for what can be none."""
+    if not 0 < len(api_key) <= MAX_API_KEY_CHARACTERS:
+        return b""
+    return hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
 
 
 def authorize(verified: Verified, rules: RouteRules) -> Decision:

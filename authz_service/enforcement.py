@@ -143,6 +143,7 @@ class Enforcement:
         policy = Policy(
             api_key_header=header.lower() if header is not None else None,
             api_keys=_api_keys(document, revocations),
+            max_failures=int(document.max_failures_per_minute),
         )
         return Enforced(policy, Verifier(providers, tiers, revocations, epoch=document.epoch), document, digest)
 

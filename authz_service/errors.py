@@ -37,6 +37,7 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     API_KEY = "wrong_api_key"
     API_KEY_NOT_ACCEPTED = "api_key_not_accepted"
+    TOO_MANY_FAILURES = "too_many_failures"
     # a verified caller whom the route does not allow
     TIER_NOT_ALLOWED = "tier_not_allowed"
     SCOPE_MISSING = "scope_missing"

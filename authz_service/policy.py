@@ -158,6 +158,8 @@ class PolicyDocument(Model):
     providers: list[ProviderDocument] = []
     api_keys: list[ApiKeyDocument] = []
     api_key_header: HeaderName | None = None
+    max_failures_per_minute: Annotated[float, Field(ge=1, le=1000)] = 60
+    """How many wrong API keys are looked at for each client's network."""
     revocations: RevocationsDocument = RevocationsDocument()
 
     def files(self) -> list[str]:

@@ -24,6 +24,7 @@ from authz_service.decision import (
 )
 from authz_service.enforcement import Enforced, Enforcement
 from authz_service.errors import Reason
+from authz_service.guesses import Guesses
 from authz_service.metrics import Metrics
 from authz_service.tokens import ANONYMOUS, KeyWanted, Verified
 from envoy_api.envoy.config.core.v3 import base_pb2
@@ -32,20 +33,26 @@ from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 log = structlog.get_logger()
 
 SERVICE = "envoy.service.auth.v3.Authorization"
+ADDRESS = "x-mgw-address"
+"""The header with the client's address. The one among the attributes is the connection's, so it may be a proxy's."""
 MAX_KNOWN_ROUTES = 10_000
 EXTENSIONS = ("auth", "route", "tiers", "scopes", "claims", "providers")
 
 INTERNAL = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.INTERNAL)
-UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE = 16, 7, 14  # google.rpc.Code
+UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE = 16, 7, 8, 14  # google.rpc.Code
 NO_POLICY = Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.NO_POLICY)
 
 
 class AuthorizationServer:
-    """The handlers of `Check`. Their only state is a cache of the routes' rules. `clock` returns Unix seconds."""
+    """The handlers of `Check`. Their only state is a cache of the routes' rules, and wrong API keys.
+
+    `clock` returns Unix seconds.
+    """
 
     def __init__(self, enforcement: Enforcement, metrics: Metrics, *, clock: Callable[[], float] = time.time) -> None:
         self._enforcement, self._metrics, self._clock = enforcement, metrics, clock
         self._rules: dict[tuple[str | None, ...], RouteRules | None] = {}
+        self._guesses = Guesses()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server needs to serve `Check`."""
@@ -66,7 +73,7 @@ class AuthorizationServer:
             return None
         try:
             request = self._read(external_auth_pb2.CheckRequest.FromString(data), enforced)
-            decision = decide(request, enforced.policy, enforced.verifier, self._clock())
+            decision = self._decided(request, enforced)
             return None if isinstance(decision, KeyWanted) else self._respond(decision)
         except Exception:  # noqa: BLE001 - `check` meets it again, and logs it
             return None
@@ -92,12 +99,15 @@ class AuthorizationServer:
         if enforced is None:
             return NO_POLICY
         request = self._read(message, enforced)
-        decision = decide(request, enforced.policy, enforced.verifier, self._clock())
+        decision = self._decided(request, enforced)
         if isinstance(decision, KeyWanted):
             await decision.provider.keys.refresh(decision.kid)
             enforced = self._enforcement.current or enforced
-            decision = decide(request, enforced.policy, enforced.verifier, self._clock())
+            decision = self._decided(request, enforced)
         return KEYS_UNAVAILABLE if isinstance(decision, KeyWanted) else decision
+
+    def _decided(self, request: Request, enforced: Enforced) -> Decision | KeyWanted:
+        return decide(request, enforced.policy, enforced.verifier, self._guesses, self._clock())
 
     def _read(self, message: external_auth_pb2.CheckRequest, enforced: Enforced) -> Request:
         attributes = message.attributes
@@ -110,6 +120,7 @@ class AuthorizationServer:
             rules=self._read_rules(attributes.context_extensions),
             authorization=headers.get("authorization"),
             api_key=headers.get(key_header) if key_header is not None else None,
+            address=headers.get(ADDRESS, ""),
         )
 
     def _read_rules(self, extensions: Mapping[str, str]) -> RouteRules | None:
@@ -168,7 +179,7 @@ def _allow_anonymous() -> bytes:
 
 
 def _deny(decision: Deny) -> bytes:
-    response = _denial(decision.code, decision.reason)
+    response = _denial(decision.code, decision.reason, decision.retry_after)
     if decision.verified is None:
         return response
     more = external_auth_pb2.CheckResponse()
@@ -188,16 +199,18 @@ def _of_denied(decision: Deny, verified: Verified) -> dict[str, str]:
 
 
 @cache
-def _denial(code: ErrorCode, reason: Reason) -> bytes:
+def _denial(code: ErrorCode, reason: Reason, retry_after: int | None) -> bytes:
     """Without who was denied, so that there are few."""
     status, grpc_code, message, headers = _ERRORS[code]
-    message = _MESSAGES.get(reason, message)
+    error: dict[str, str | int] = {"code": code.value, "message": _MESSAGES.get(reason, message)}
+    if retry_after is not None:
+        error["retry_after"], headers = retry_after, {**headers, "retry-after": str(retry_after)}
     response = external_auth_pb2.CheckResponse()
     response.status.code = grpc_code
     response.dynamic_metadata.update({"reason": reason.value})
     denied = response.denied_response
     denied.status.code = status  # type: ignore[assignment]  # Envoy's StatusCode names every number we use
-    denied.body = json.dumps({"error": {"code": code.value, "message": message}}, separators=(",", ":"))
+    denied.body = json.dumps({"error": error}, separators=(",", ":"))
     everywhere = {"content-type": "application/json", "x-gateway-error": code.value}
     denied.headers.extend(_header(name, value) for name, value in {**everywhere, **headers}.items())
     return response.SerializeToString()
@@ -229,6 +242,7 @@ _ERRORS: Mapping[ErrorCode, tuple[int, int, str, Mapping[str, str]]] = {
         {"www-authenticate": 'Bearer error="invalid_token"'},
     ),
     ErrorCode.FORBIDDEN: (403, PERMISSION_DENIED, "Access denied", {}),
+    ErrorCode.RATE_LIMITED: (429, RESOURCE_EXHAUSTED, "Too many requests", {}),
     ErrorCode.SERVICE_UNAVAILABLE: (503, UNAVAILABLE, "Service temporarily unavailable", {"retry-after": "1"}),
 }
 _MESSAGES: Mapping[Reason, str] = {

@@ -170,6 +170,10 @@ class Auth(Model):
     """The request header that carries an API key, in lower case."""
     api_keys: list[ApiKey] = []
     """Keys that callers may send instead of a token."""
+    max_failures_per_minute: Annotated[int, Field(ge=1, le=1000)] = 60
+    """How many wrong API keys each authz replica looks at for each client's address (an IPv6 client's /64) in any
+    minute. Beyond that, keys that were not seen good within the last 10 minutes are 429, on optional routes too.
+    """
     revocations: Revocations = Revocations()
     """Tokens that are good by themselves and denied all the same."""
     decision_cache: DecisionCache = DecisionCache()

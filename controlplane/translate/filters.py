@@ -212,15 +212,15 @@ def _grpc(cluster: str, timeout_seconds: float) -> protos.grpc_service.GrpcServi
 
 
 def _ext_authz(auth: Auth) -> Message:
-    """Fails closed with 503: clients take a 403 as final. Only the headers that carry credentials are sent."""
-    credentials = ("authorization", auth.api_key_header)
+    """Fails closed with 503: clients take a 403 as final. Only credentials are sent, and whose an API key is."""
+    read = ("authorization", auth.api_key_header, Header.ADDRESS)
     return protos.ext_authz.ExtAuthz(
         grpc_service=_grpc(AUTHZ_CLUSTER, AUTHZ_TIMEOUT_SECONDS),
         transport_api_version=protos.config_source.ApiVersion.V3,
         failure_mode_allow=False,
         status_on_error=protos.http_status.HttpStatus(code=protos.http_status.StatusCode.ServiceUnavailable),
         allowed_headers=protos.string_matcher.ListStringMatcher(
-            patterns=[protos.string_matcher.StringMatcher(exact=name) for name in credentials]
+            patterns=[protos.string_matcher.StringMatcher(exact=name) for name in read]
         ),
     )
 

@@ -44,6 +44,10 @@ class Header(StrEnum):
     """Who is charged, `TIER PROVIDER/SUBJECT`; absent for an anonymous caller.
     Set: authz, and the scripts in quota mode. Read: rate_limit_quota, the local rate limit. Removed: router."""
 
+    ADDRESS = "x-mgw-address"
+    """The client's address after trusted hops, on a request with an API key: ext_authz itself tells authz of the
+    connection's alone. Set: request_filter.lua. Read: authz. Removed: router."""
+
     COUNTER = "x-mgw-counter"
     """The route, if it has limits of its own; in quota mode only.
     Set: request_filter.lua. Read: rate_limit_quota. Removed: router."""
@@ -76,6 +80,7 @@ class Header(StrEnum):
 REMOVED_BEFORE_UPSTREAM = (
     Header.IDENTITY,
     Header.CALLER,
+    Header.ADDRESS,
     Header.COUNTER,
     Header.PREPAID,
     Header.LEASE_REPORT,

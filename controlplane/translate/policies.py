@@ -16,6 +16,7 @@ def authz_policy(config: GatewayConfig) -> dict[str, object]:
         "providers": [_provider(provider) for provider in auth.providers],
         "api_key_header": auth.api_key_header,
         "api_keys": [{"sha256": key.sha256, "subject": key.subject, "tier": key.tier} for key in auth.api_keys],
+        "max_failures_per_minute": auth.max_failures_per_minute,
         "revocations": {
             "jti": sorted(auth.revocations.jti),
             "subjects": [revoked.model_dump() for revoked in auth.revocations.subjects],

@@ -40,7 +40,11 @@ MEANINGS: Mapping[str, tuple[int, str]] = {
         431,
         "The header fields are more than `max_headers` or larger than `max_header_kib`.",
     ),
-    "RATE_LIMITED": (429, "The caller is over limit. With `Retry-After` and the `X-RateLimit-*` headers."),
+    "RATE_LIMITED": (
+        429,
+        "The caller is over limit. With `Retry-After` and the `X-RateLimit-*` headers. Without the latter where the "
+        "client tried too many wrong API keys (`auth.max_failures_per_minute`).",
+    ),
     "INTERNAL_ERROR": (500, "A fault of the gateway's own."),
     "PROXY_ERROR": (502, "No connection to the service, or it broke the connection."),
     "CIRCUIT_BREAKER_OPEN": (503, "The service's breaker is open, or its queue is full. With `Retry-After`."),

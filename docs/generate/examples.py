@@ -60,6 +60,7 @@ auth:
   verified_by: envoy
   providers: [{name: platform, algorithms: [HS256], secret: "${JWT_SECRET}"}]
   api_key_header: x-api-key
+  max_failures_per_minute: 60
   api_keys: [{name: batch, sha256: "0000000000000000000000000000000000000000000000000000000000000000", subject: batch}]
   revocations: {jti: [stolen-1]}
   decision_cache: {seconds: 5}

@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from authz_service.decision import Decision, Policy, Request, RouteRules, decide
+from authz_service.guesses import Guesses
 from authz_service.keys import KeySet, secret_key
 from authz_service.tokens import KeyWanted, Provider, Revocations, Verifier
 from tests.support.clock import FakeClock
@@ -110,11 +111,13 @@ def ask(a_verifier: Callable[..., Verifier]) -> Callable[..., Decision | KeyWant
         verifier: Verifier | None = None,
         policy: Policy | None = None,
         api_key: str | None = None,
+        address: str = "192.0.2.1",
+        guesses: Guesses | None = None,
         at: float = NOW,
         **rules: Any,
     ) -> Decision | KeyWanted:
-        request = Request(RouteRules(is_required=auth == "required", **rules), authorization, api_key)
-        return decide(request, policy or Policy(), verifier or a_verifier(), at)
+        request = Request(RouteRules(is_required=auth == "required", **rules), authorization, api_key, address)
+        return decide(request, policy or Policy(), verifier or a_verifier(), guesses or Guesses(), at)
 
     return decided
 

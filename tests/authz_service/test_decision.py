@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from authz_service.decision import (
 )
 from authz_service.decision import Request as Asked
 from authz_service.errors import Reason
+from authz_service.guesses import Guesses
 from authz_service.keys import KeySet
 from authz_service.tokens import Verified
 
@@ -271,6 +273,81 @@ def test_api_keys(
     assert seen(ask(header, api_key=api_key, policy=key_policy, **rules)) == expected
 
 
+TOO_MANY = Deny(ErrorCode.RATE_LIMITED, Reason.TOO_MANY_FAILURES, retry_after=60)
+
+
+@pytest.fixture
+def tried(ask: Any, key_policy: Policy, now: float) -> Any:
+    """Decides on one API key, with what earlier calls of the same test left."""
+    guesses, policy = Guesses(), replace(key_policy, max_failures=3)
+
+    def decided(api_key: str, authorization: str | None = None, at: float = now, **more: Any) -> Any:
+        return ask(authorization, api_key=api_key, policy=policy, guesses=guesses, at=at, **more)
+
+    return decided
+
+
+@pytest.mark.parametrize("auth", ["required", "optional"])
+def test_guesses_are_bounded(auth: str, tried: Any) -> None:
+    """After so many wrong keys no other is looked at: neither a wrong one, nor a right one that was not seen."""
+    outcomes = [seen(tried(f"guess-{number}", auth=auth)) for number in range(3)]
+
+    assert outcomes == ["AUTH_FAILED" if auth == "required" else "anonymous"] * 3
+    assert tried("guess-3", auth=auth) == tried("key-1", auth=auth) == tried("", auth=auth) == TOO_MANY
+    assert seen(tried("key-1", auth=auth, address="192.0.2.2")) == "apikey/svc"
+
+
+def test_a_key_that_was_good_goes_on(tried: Any, now: float) -> None:
+    """For ten minutes, from whichever address it was good."""
+    assert seen(tried("key-1", address="198.51.100.1", at=now - 599)) == "apikey/svc"
+    for number in range(4):
+        tried(f"guess-{number}", at=now - 30)
+
+    assert seen(tried("key-1")) == "apikey/svc"
+    assert tried("key-2").retry_after == 30
+
+
+def test_a_key_that_was_good_long_ago_waits(tried: Any, now: float) -> None:
+    """Then it is a guess like any other."""
+    tried("key-1", at=now - 600)
+    for number in range(3):
+        tried(f"guess-{number}")
+
+    assert tried("key-1") == TOO_MANY
+
+
+def test_one_64_is_one_client(tried: Any) -> None:
+    """Its addresses share their guesses; so do both spellings of an IPv4 address."""
+    for number in range(3):
+        tried("guess", address=f"2001:db8:0:1::{number}")
+        tried("guess", address="::ffff:192.0.2.7" if number % 2 else "192.0.2.7")
+
+    assert tried("guess", address="2001:db8:0:1:ffff::9") == tried("guess", address="192.0.2.7") == TOO_MANY
+    assert seen(tried("guess", address="2001:db8:0:2::")) == seen(tried("guess", address="192.0.2.8")) == "AUTH_FAILED"
+
+
+def test_what_is_no_guess(tried: Any, mint: Any) -> None:
+    """Bad tokens, good keys, keys beside a token, and keys where none are taken: nothing is learnt of a key."""
+    only_tokens = frozenset({"platform"})
+    for number in range(10):
+        assert seen(tried(f"guess-{number}", "Bearer nonsense")) == "AUTH_FAILED"
+        assert seen(tried(f"guess-{number}", "Bearer " + mint())) == "platform/u1"
+        assert seen(tried(f"guess-{number}", providers=only_tokens)) == "AUTH_FAILED"
+        assert seen(tried("key-1")) == "apikey/svc"
+
+    assert seen(tried("guess")) == "AUTH_FAILED"
+
+
+def test_who_may_not_guess_may_still_have_a_token(tried: Any, mint: Any) -> None:
+    """Only keys are not looked at; a bad token is told as ever."""
+    for number in range(4):
+        tried(f"guess-{number}")
+
+    assert seen(tried("guess", "Bearer " + mint())) == "platform/u1"
+    assert seen(tried("guess", "Bearer nonsense")) == "AUTH_FAILED"
+    assert seen(tried("guess", providers=frozenset({"platform"}))) == "AUTH_FAILED"
+
+
 @pytest.mark.parametrize("auth", ["required", "optional"])
 def test_without_usable_keys_nobody_can_tell(auth: str, ask: Any, a_verifier: Any, mint: Any) -> None:
     """503 on required and on optional routes: identity is not guessed."""
@@ -318,4 +395,6 @@ def test_unreadable_rules_deny(a_verifier: Any, mint: Any, now: float) -> None:
     """With a good token too: the default is deny."""
     asked = Asked(rules=None, authorization="Bearer " + mint())
 
-    assert decide(asked, Policy(), a_verifier(), now) == Deny(ErrorCode.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES)
+    assert decide(asked, Policy(), a_verifier(), Guesses(), now) == Deny(
+        ErrorCode.SERVICE_UNAVAILABLE, Reason.ROUTE_RULES
+    )

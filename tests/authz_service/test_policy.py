@@ -48,6 +48,8 @@ def test_everything_else_that_may_be_in_it(a_policy: Any) -> None:
         ({"name": ""}, {}, "providers.0.name"),
         ({"name": "apikey"}, {}, "API key"),
         ({"algorithms": []}, {}, "providers.0.algorithms"),
+        ({}, {"max_failures_per_minute": 0}, "max_failures_per_minute"),
+        ({}, {"max_failures_per_minute": 1001}, "max_failures_per_minute"),
         ({"claims": {"tier": "/app~metadata/tier"}}, {}, "providers.0.claims.tier"),
         ({"claims": {"scopes": ""}}, {}, "providers.0.claims.scopes"),
         ({"algorithms": ["none"]}, {}, "not supported: none"),

@@ -42,9 +42,9 @@ class Rig:
         self.serving = GrpcServer("127.0.0.1:0", [self.server.handler()], [SERVICE])
         self.channel: Any = None
 
-    async def check(self, headers: dict[str, str] | None = None, **extensions: str) -> Any:
+    async def check(self, headers: dict[str, str] | None = None, address: str = "", **extensions: str) -> Any:
         request = CheckRequest()
-        request.attributes.request.http.headers.update(headers or {})
+        request.attributes.request.http.headers.update((headers or {}) | {"x-mgw-address": address})
         request.attributes.context_extensions.update(extensions)
         return await self.send(request)
 
@@ -213,6 +213,30 @@ async def test_a_wrong_api_key_says_so(
     assert denied(response, 401, "AUTH_FAILED")
     assert json.loads(response.denied_response.body)["error"]["message"] == message
     assert MessageToDict(response.dynamic_metadata) == {"reason": reason}
+
+
+async def test_too_many_wrong_keys(rig: Rig, a_policy: Any, clock: Any) -> None:
+    """429 as the limiter has it, without the headers that describe a limit; a changed policy forgives nothing."""
+    digest = hashlib.sha256(b"key-1").hexdigest()
+    keys = {"api_keys": [{"sha256": digest, "subject": "svc", "tier": "pro"}], "api_key_header": "X-API-Key"}
+    rig.enforcement.enforce(read_policy(a_policy(**keys, max_failures_per_minute=2.0)))
+    for _ in range(2):
+        denied(await rig.check({"x-api-key": "x"}, "2001:db8::1", auth="required"), 401, "AUTH_FAILED")
+    clock.advance(12.5)
+    rig.enforcement.enforce(read_policy(a_policy(**keys, max_failures_per_minute=1.0)))
+
+    response = await rig.check({"x-api-key": "key-1"}, "2001:db8::2", auth="optional")
+
+    assert response.denied_response.status.code == 429
+    assert json.loads(response.denied_response.body) == {
+        "error": {"code": "RATE_LIMITED", "message": "Too many requests", "retry_after": 48}
+    }
+    headers = {option.header.key: option.header.value for option in response.denied_response.headers}
+    assert headers == {"content-type": "application/json", "x-gateway-error": "RATE_LIMITED", "retry-after": "48"}
+    assert MessageToDict(response.dynamic_metadata) == {"reason": "too_many_failures"}
+    assert rig.decisions("deny", Reason.TOO_MANY_FAILURES) == 1
+    clock.advance(48)
+    assert (await rig.check({"x-api-key": "key-1"}, "2001:db8::2", auth="required")).HasField("ok_response")
 
 
 @pytest.mark.parametrize(

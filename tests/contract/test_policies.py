@@ -104,6 +104,7 @@ KEYS = st.sampled_from(
         {"pem": "x" * 65_537},
     ]
 )
+CLAIM = TEXT | st.sampled_from(["/a", "/a/0/~0~1", "/", "/~", "/a~2", "a~2"])
 PROVIDER = st.builds(
     lambda name, keys, more: {"name": name, **keys, **more},
     NAME,
@@ -114,7 +115,7 @@ PROVIDER = st.builds(
             "issuer": TEXT,
             "audiences": st.lists(TEXT, max_size=2),
             "leeway_seconds": NUMBER,
-            "claims": st.fixed_dictionaries({}, optional={"subject": TEXT, "tier": TEXT, "scopes": TEXT}),
+            "claims": st.fixed_dictionaries({}, optional={"subject": CLAIM, "tier": CLAIM, "scopes": CLAIM}),
             "on_bad_token": st.sampled_from(["anonymous", "refuse"]),
         },
     ),
@@ -131,6 +132,7 @@ AUTH = st.fixed_dictionaries(
         "api_key_header": st.sampled_from(
             ["x-api-key", "authorization", "cookie", "host", "x" * 64, "x" * 65, "a_b", ""]
         ),
+        "max_failures_per_minute": st.sampled_from([0, 1, 60, 1000, 1001]),
         "revocations": st.fixed_dictionaries(
             {"jti": st.lists(TEXT, max_size=2), "subjects": st.lists(REVOKED, max_size=2)}
         ),

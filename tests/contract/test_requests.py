@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from authz_service.decision import RouteRules, read_rules
+from authz_service.server import ADDRESS as AUTHZ_ADDRESS
 from authz_service.server import EXTENSIONS
 from authz_service.server import SERVICE as AUTHZ_SERVICE
 from controlplane import protos
 from controlplane.config.model import GatewayConfig
 from controlplane.translate import access_log, filters, local_rate_limit, local_replies, routes
-from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
+from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM, Header
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from ratelimit_service import responses as limit_answers
@@ -105,6 +106,31 @@ def rich_config_without_files() -> GatewayConfig:
     rest = [route for route in config.routes if "idp" not in route.providers]
     revocations = auth.revocations.model_copy(update={"subjects": []})
     return config.model_copy(update={"auth": auth.model_copy(update={"revocations": revocations}), "routes": rest})
+
+
+def test_the_client_whose_keys_are_counted_is_envoys_word() -> None:
+    """The header that authz reads is the one that the script sets, and that no client can send and no upstream gets."""
+    (remove, *_) = filters.early_mutations()
+
+    assert Header.ADDRESS == AUTHZ_ADDRESS
+    assert Header.ADDRESS in REMOVED_BEFORE_UPSTREAM
+    assert re.fullmatch(remove.remove_on_match.key_matcher.safe_regex.regex, Header.ADDRESS)
+
+
+async def test_too_many_wrong_keys_look_like_a_limit(a_gateway: MakeGateway, gateway: Any, bearer: Bearer) -> None:
+    """authz's 429 has the limiter's body, and none of its headers that describe a limit."""
+    guessed = a_gateway(rich_config_without_files())
+    header = guessed.config.auth.api_key_header.replace("-", "_")
+    for number in range(guessed.config.auth.max_failures_per_minute + 1):
+        denied = (await guessed.check("best", **{header: f"guess-{number}"})).denied_response
+    of_limiter = (await refusals(gateway, bearer))["limited"]
+
+    assert (denied.status.code, json.loads(denied.body)["error"] | {"retry_after": 0}) == (
+        429,
+        of_limiter[1]["error"] | {"retry_after": 0},
+    )
+    described = {limit_answers.LIMIT, limit_answers.REMAINING, limit_answers.RESET, limit_answers.STATE}
+    assert not {name.lower() for name in described} & header_values(denied.headers).keys()
 
 
 async def test_an_api_key_is_a_caller(a_gateway: MakeGateway) -> None:

@@ -235,7 +235,7 @@ SPOOFED = [
     "X-Mgw-Caller",
     "x_mgw_caller",
     "X-Mgw-Counter",
-    "X-Mgw-Client-Request-Id",
+    "X-Mgw-Address-Request-Id",
     "X-Envoy-Upstream-Rq-Timeout-Ms",
     "X-Envoy-Retry-On",
     "X-Envoy-Original-Path",

@@ -101,6 +101,26 @@ class TestCallers:
 
         assert {"x-user-id", "x-mgw-identity"}.isdisjoint(found.request.values)
 
+    @pytest.mark.parametrize(
+        ("remote", "client"),
+        [
+            ("192.0.2.7:4711", "192.0.2.7"),
+            ("[2001:db8::7]:4711", "2001:db8::7"),
+            ("[::ffff:192.0.2.7]:4711", "::ffff:192.0.2.7"),
+            ("/run/gateway.sock", "/run/gateway.sock"),
+        ],
+    )
+    @pytest.mark.parametrize("more", [{}, TOKEN])
+    def test_an_api_key(self, remote: str, client: str, more: dict[str, str]) -> None:
+        """authz is asked, and told whose wrong keys to count; without a key, or where nobody is asked, it is not."""
+        key = {"x-api-key": "k", **more}
+        found = asked(introduced(a_worker()), key, address=remote)
+
+        assert found.request.values["x-mgw-address"] == client
+        assert "x-mgw-identity" not in found.request.values
+        assert "x-mgw-address" not in asked(a_worker(), more, address=remote).request.values
+        assert "x-mgw-address" not in asked(a_worker(), key, {}, address=remote).request.values
+
     def test_a_token_that_authz_allowed_a_moment_ago(self) -> None:
         """Its caller is set, and authz is not asked for five seconds."""
         worker = introduced(a_worker())

@@ -10,7 +10,7 @@ local names, config, worker, route_settings, in_flight, request_path, request_id
 
 local IDENTITY, COUNTER, CODING = names.header.IDENTITY, names.header.COUNTER, names.header.CODING
 local AUTHZ, REASON, mark = names.namespace.AUTHZ, names.key.REASON, names.mark
-local NO_TOKEN = mark.NO_TOKEN
+local ADDRESS, NO_TOKEN = names.header.ADDRESS, mark.NO_TOKEN
 local KNOWN, UNVERIFIED = mark.KNOWN, mark.UNVERIFIED
 local API_KEY_HEADER, VERIFIED_HERE, IN_QUOTAS = config.api_key_header, config.verified_here, config.in_quotas
 
@@ -52,6 +52,12 @@ local function known_caller(handle, headers, settings, who, now)
   charge_to(headers, metadata, who)
 end
 
+-- For authz, which counts wrong keys by address.
+local function client_address(handle)
+  local address = handle:streamInfo():downstreamRemoteAddress()
+  return string.match(address, "^%[?(.-)%]?:%d+$") or address
+end
+
 -- Rejects what the headers alone say is too large or has no credentials. Sets the caller if this worker knows it, and
 -- spends from its lease. Who is not known here is verified by Envoy if it
 -- has the keys, else authz is asked.
@@ -60,7 +66,8 @@ local function identify(handle, headers, length)
   if settings == nil then return end
   if length ~= nil and tonumber(length) > tonumber(settings.max_body) then return reject_body(headers) end
   if settings.counter ~= nil then headers:replace(COUNTER, settings.counter) end
-  if settings.auth == nil or headers:get(API_KEY_HEADER) ~= nil then return end
+  if settings.auth == nil then return end
+  if headers:get(API_KEY_HEADER) ~= nil then return headers:replace(ADDRESS, client_address(handle)) end
   local authorization = headers:get("authorization")
   if authorization == nil then return anonymous_caller(handle, headers, settings) end
   local now = recall and now_seconds(handle)

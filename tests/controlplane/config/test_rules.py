@@ -57,6 +57,12 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "wrong version": ("version: 1", "version: 2", "version", "should be 1"),
     "not a number": ("trusted_hops: 0", "trusted_hops: many", "listener.trusted_hops", "valid integer"),
     "out of range": ("trusted_hops: 0", "trusted_hops: 17", "listener.trusted_hops", "less than or equal to 16"),
+    "no failures at all": (
+        "  providers:\n",
+        "!  max_failures_per_minute: 0\n  providers:\n",
+        "auth.max_failures_per_minute",
+        "greater than or equal to 1",
+    ),
     "a pointer that means nothing": (
         "claims: {subject: sub, tier: tier}",
         "claims: {subject: sub, tier: /a~b}",

@@ -69,7 +69,9 @@ def test_authz_sees_credentials_and_nothing_else() -> None:
     found = chain(auth={"api_key_header": "x-partner-key", "providers": [provider]})
     (*_, allowed) = made_unless(found[filters.EXT_AUTHZ])
 
-    assert allowed["allowed_headers"]["patterns"] == [{"exact": "authorization"}, {"exact": "x-partner-key"}]
+    assert allowed["allowed_headers"]["patterns"] == [
+        {"exact": name} for name in ("authorization", "x-partner-key", "x-mgw-address")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def test_secrets_are_named_and_not_told() -> None:
         {"api_key_header": "x-other"},
         {"api_keys": [{"name": "a", "sha256": "0" * 64, "subject": "s"}]},
         {"revocations": {"jti": ["t"]}},
+        {"max_failures_per_minute": 5},
         {"providers": [{"name": "platform", "algorithms": ["HS512"], "secret": "${JWT_SECRET}"}]},
     ],
     ids=str,
