@@ -15,6 +15,7 @@ from controlplane.config.fields import (
     check_json,
     check_secret_reference,
     check_subject,
+    check_url,
 )
 
 
@@ -72,9 +73,19 @@ class Provider(Model):
     """The public keys as a key set (RFC 7517), written here."""
     jwks_file: Text | None = None
     """A file with the key set, which the authz service can read. A changed file is read again."""
-    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] | None = None
-    """Where the identity provider publishes its key set, over HTTP or HTTPS. It is fetched in the background; redirects
-    are not followed. When it cannot be fetched, the last good keys are used for up to 24 hours.
+    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048), AfterValidator(check_url)] | None = (
+        None
+    )
+    """Where the identity provider publishes its key set, over HTTP or HTTPS. It is fetched in the background. Redirects
+    are not followed: give the place itself. When it cannot be fetched, the last good keys are used for up to 24 hours.
+    """
+    jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
+    """How often `jwks_uri` is asked, in seconds, at least. A key that is no longer published there is refused so many
+    seconds and 5 more later, at most.
+    """
+    ca_file: Text | None = None
+    """A file of certificates in PEM: the authorities that are trusted for `jwks_uri`, instead of the machine's. The
+    authz service reads it, and with `verified_by: envoy` the control plane too. A changed file is read again.
     """
     issuer: Text | None = None
     """The value that the claim `iss` must have. Without it any issuer passes, so give it where there are several

@@ -104,6 +104,18 @@ def check_upstream_url(value: str) -> str:
     return value
 
 
+def check_url(value: str) -> str:
+    """A place that a client can connect to; what it finds there is another question."""
+    try:
+        parts = urlsplit(value)
+        is_fit = bool(parts.hostname) and parts.port != 0 and value.isprintable()
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        raise ValueError("not a URL of the form https://HOST[:PORT]/PATH")
+    return value
+
+
 def check_origin(value: str) -> str:
     if value == "*":
         return value

@@ -198,6 +198,8 @@ class Setting(StrEnum):
     """Names the policy that authz enforces."""
     LIMITS = "limits"
     """Names what the route charges: a part of a lease account's key. Absent if the route has no leases."""
+    VERIFIER = "verifier"
+    """Names the version of Envoy's own verifier that may vouch; an earlier one leaves it to authz."""
     ASK = "ask"
     """Only authz can decide."""
     REVOKED_IDS = "revoked_ids"

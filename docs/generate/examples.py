@@ -72,6 +72,8 @@ auth:
     - name: idp               # an identity provider that publishes its keys
       algorithms: [RS256, ES256]
       jwks_uri: https://idp.example.com/.well-known/jwks.json
+      jwks_refresh_seconds: 30  # a withdrawn key is refused within 35 s
+      ca_file: /etc/gateway/idp-ca.pem
       issuer: https://idp.example.com/
       audiences: [gateway]
       leeway_seconds: 5
