@@ -147,6 +147,7 @@ def _allow(verified: Verified) -> bytes:
         [
             _header("x-user-id", verified.subject),
             _header("x-user-tier", verified.tier),
+            _header("x-user-issuer", verified.provider),
             _header("x-mgw-caller", f"{verified.tier} {verified.caller}"),  # for Envoy's own filters alone
         ],
     )

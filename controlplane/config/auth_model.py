@@ -54,7 +54,9 @@ class Provider(Model):
     """Who may sign tokens, how, and how their claims are read."""
 
     name: Name
-    """The provider's name: in the log, in metrics, and before the subject in a caller's name (`PROVIDER/SUBJECT`)."""
+    """The provider's name: for upstreams in `X-User-Issuer`, in the log and in metrics, and before the subject in a
+    caller's name (`PROVIDER/SUBJECT`).
+    """
     algorithms: Annotated[list[Algorithm], Field(min_length=1)]
     """The signature algorithms (RFC 7518, RFC 8037) that a token of this provider may have. HS algorithms go with a
     secret, all others with public keys.

@@ -37,12 +37,18 @@ def _of_verified(header: str) -> str:
     return f"%CEL(has(xds.route_name) && '{header}' in request.headers ? request.headers['{header}'] : 'anonymous')%"
 
 
+def _of_verified_alone(header: str) -> str:
+    """The same, and nothing for an anonymous caller: an expression that fails, for want of the header, has no value."""
+    return f"%CEL(request.headers[has(xds.route_name) ? '{header}' : ''])%"
+
+
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": _answered_or_sent("X-REQUEST-ID"),
     "correlation_id": _answered_or_sent("X-CORRELATION-ID"),
     "user_id": _of_verified(Name.USER_ID),
     "tier": _of_verified(Name.USER_TIER),
+    "provider": _of_verified_alone(Name.USER_ISSUER),
     "method": "%REQ(:METHOD)%",
     "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("PATH", "NQ:PATH")),
     "query": f"%DYNAMIC_METADATA({Namespace.GATEWAY}:{Key.QUERY})%",
@@ -84,6 +90,7 @@ USUAL_FIELDS: dict[str, object] = {
     # Ours by now: a request with a status below 400 has passed the request filter.
     "user_id": _first_of(("REQ", "X-USER-ID"), _ANONYMOUS),
     "tier": _first_of(("REQ", "X-USER-TIER"), _ANONYMOUS),
+    "provider": "%REQ(X-USER-ISSUER)%",
     "path": "%PATH(NQ:PATH)%",
     "service": "%UPSTREAM_CLUSTER_RAW%",
 }

@@ -3,8 +3,8 @@
 Each name is written here and nowhere else in this package. The scripts get the same names as constants (`for_lua`), so
 a name cannot be changed on one side only. What the two services set or read is agreed in docs/agreements.md.
 
-A client can send none of the request headers: every name that begins with `x-mgw-` or `x-user-`, in any spelling, is
-removed before anything looks at the request (`filters.early_mutations`).
+A client can send none of the request headers: every name that begins with `x-mgw-`, and the three of the user, are
+removed in any spelling before anything looks at the request (`filters.early_mutations`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ class Header(StrEnum):
 
     USER_TIER = "x-user-tier"
     """The verified caller's tier. Set: authz and the scripts. Read: upstreams, the access log, the local rate limit."""
+
+    USER_ISSUER = "x-user-issuer"
+    """Who vouches for the caller: the provider's name, or `apikey`. Set: authz and the scripts. Read: upstreams, the
+    access log."""
 
     REQUEST_ID = "x-request-id"
     """The client's if it is a valid id, else Envoy's. Read: upstreams, clients, the access log."""

@@ -116,6 +116,7 @@ async def test_a_verified_caller(rig: Rig, mint: Any) -> None:
     assert [(o.header.key, o.header.value, o.append_action) for o in response.ok_response.headers] == [
         ("x-user-id", "u1", OVERWRITE),
         ("x-user-tier", "pro", OVERWRITE),
+        ("x-user-issuer", "platform", OVERWRITE),
         ("x-mgw-caller", "pro platform/u1", OVERWRITE),
     ]
     assert not response.ok_response.headers_to_remove

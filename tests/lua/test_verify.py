@@ -33,6 +33,7 @@ def test_what_is_told_of_a_verified_caller(in_quotas: bool) -> None:
         "authorization": TOKEN,
         "x-user-id": "u1",
         "x-user-tier": "pro",
+        "x-user-issuer": "idp",
         "x-mgw-identity": "known",
     }
 
