@@ -167,6 +167,19 @@ class DecisionCache(Model):
     """How many decisions each Envoy worker keeps."""
 
 
+class ForwardCredentials(Model):
+    """Which of a caller's credentials an upstream gets. What it needs to know of the caller is in `X-User-ID`,
+    `X-User-Tier` and `X-User-Issuer`.
+    """
+
+    authorization: bool = True
+    """Whether `Authorization` is passed on, whatever is in it."""
+    api_key: bool = False
+    """Whether the header of `api_key_header` is passed on. Without `api_keys` it is no credential of the gateway's, and
+    always passed on.
+    """
+
+
 class Auth(Model):
     """Identity: who verifies it, and whom to believe."""
 
@@ -177,9 +190,11 @@ class Auth(Model):
     providers: Annotated[list[Provider], Field(min_length=1)]
     """Who may sign tokens."""
     api_key_header: CredentialHeader = "x-api-key"
-    """The request header that carries an API key, in lower case."""
+    """The request header that carries an API key."""
     api_keys: list[ApiKey] = []
     """Keys that callers may send instead of a token."""
+    forward_credentials: ForwardCredentials = ForwardCredentials()
+    """Which credentials upstreams get. The same on every route, routes with `auth: none` included."""
     revocations: Revocations = Revocations()
     """Tokens that are good by themselves and denied all the same."""
     decision_cache: DecisionCache = DecisionCache()

@@ -25,6 +25,11 @@ Algorithm = Literal[
 """What a provider may pin. `none` is not among them and never will be."""
 
 _ENVIRONMENT_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MEANINGFUL_HEADER = re.compile(
+    "authorization|cookie|host|connection|te|trailer|transfer-encoding|upgrade|keep-alive|expect|date|range|origin"
+    "|(accept|access-control|content|if|proxy|sec)-.*|accept|cache-control|forwarded|user-agent|via"
+    "|x-(user|mgw|gateway|envoy|forwarded)-.*|x-real-ip|x-request-id|x-correlation-id|x-ai-agent|ai-agent-id"
+)
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _TEMPLATE_SEGMENT = re.compile(r"\{[a-z_][a-z0-9_]*(=\*\*)?\}")
 _LITERAL_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
@@ -61,9 +66,11 @@ def check_subject(value: str) -> str:
 
 
 def check_credential_header(value: str) -> str:
-    if value in {"authorization", "cookie", "host"}:
-        raise ValueError(f"{value} has a meaning of its own")
-    return value
+    """In lower case. The header is removed before the upstream, so it has no other meaning to anybody on the way."""
+    name = value.lower()
+    if _MEANINGFUL_HEADER.fullmatch(name):
+        raise ValueError(f"{name} has a meaning of its own")
+    return name
 
 
 def check_json(value: dict[str, Any]) -> dict[str, Any]:
@@ -126,4 +133,4 @@ def check_origin(value: str) -> str:
 
 
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-CredentialHeader = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]
+CredentialHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from controlplane import protos
-from controlplane.config.model import GatewayConfig, Method, Route, Service
+from controlplane.config.model import Auth, GatewayConfig, Method, Route, Service
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
     bodies,
@@ -58,9 +58,17 @@ def route_configuration(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> pro
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
         response_headers_to_remove=OURS_ALONE,
-        request_headers_to_remove=REMOVED_BEFORE_UPSTREAM,
+        request_headers_to_remove=[*REMOVED_BEFORE_UPSTREAM, *_credentials_kept_here(config.auth)],
         validate_clusters=protos.boolean(False),
     )
+
+
+def _credentials_kept_here(auth: Auth) -> Iterator[str]:
+    """The headers with credentials that no upstream gets. Without API keys their header may be one of an upstream's."""
+    if not auth.forward_credentials.authorization:
+        yield "authorization"
+    if auth.api_keys and not auth.forward_credentials.api_key:
+        yield auth.api_key_header
 
 
 def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:

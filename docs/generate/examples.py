@@ -60,9 +60,19 @@ auth:
   verified_by: envoy
   providers: [{name: platform, algorithms: [HS256], secret: "${JWT_SECRET}"}]
   api_key_header: x-api-key
+  forward_credentials: {authorization: true, api_key: false}
   api_keys: [{name: batch, sha256: "0000000000000000000000000000000000000000000000000000000000000000", subject: batch}]
   revocations: {jti: [stolen-1]}
   decision_cache: {seconds: 5}
+"""
+    ],
+    "ForwardCredentials": [
+        """\
+auth:
+  providers: [{name: platform, algorithms: [HS256], secret: "${JWT_SECRET}"}]
+  forward_credentials:
+    authorization: false  # services believe X-User-ID, and see no token
+    api_key: false
 """
     ],
     "Provider": [
