@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
 from authz_service.decision import API_KEY_PROVIDER, Policy
 from authz_service.errors import PolicyRejected
-from authz_service.jwks import JwksTimes, RemoteKeys, last_good_path
+from authz_service.ignored_keys import IgnoredKeys
+from authz_service.jwks import Fetch, JwksTimes, RemoteKeys, last_good_path
 from authz_service.keys import KeySet, VerifyingKey, pem_key, read_key_set, secret_key
 from authz_service.metrics import Metrics
 from authz_service.policy import PolicyDocument, ProviderDocument, SecretDocument
 from authz_service.tokens import ANONYMOUS, Keys, Provider, Revocations, Verified, Verifier
-from service_kit.jwks_fetch import fetch_key_set
+from service_kit.jwk import UnusableKey
+from service_kit.jwks_fetch import Copy, fetch_key_set
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class Enforcement:
         self._environ, self._metrics, self._state_dir = environ, metrics, state_dir
         self._times = times or JwksTimes()
         self._remote: dict[tuple[str, ...], RemoteKeys] = {}
+        self._ignored = IgnoredKeys()
         self._closing: set[asyncio.Task[None]] = set()
         self._on_swap = on_swap
         metrics.cached_tokens.set_function(lambda: self.current.verifier.cached_tokens if self.current else 0)
@@ -94,14 +96,17 @@ class Enforcement:
     def _swap(self, enforced: Enforced, remote: dict[tuple[str, ...], RemoteKeys]) -> None:
         old, self._remote = self._remote, remote
         self.current = enforced
-        for key, keys in remote.items():
-            if key not in old:
-                keys.start()
+        for key, provider in _remote_providers(enforced.document):
+            if key in old:
+                old[key].tune(self._fetch(provider), self._times_of(provider))
+            else:
+                remote[key].start()
         for key, keys in old.items():
             if key not in remote:
                 task = asyncio.create_task(keys.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
+        self._ignored.keep_only(provider.name for provider in enforced.document.providers)
         self._metrics.policy_enforced()
         log.info("policy.enforced", providers=[provider.name for provider in enforced.document.providers])
         self._on_swap()
@@ -113,12 +118,26 @@ class Enforcement:
         return RemoteKeys(
             provider.name,
             frozenset(provider.algorithms),
-            partial(fetch_key_set, uri, self._times.fetch_seconds),
+            self._fetch(provider),
             self._forget_tokens,
             self._metrics.jwks,
-            times=self._times,
+            times=self._times_of(provider),
+            ignored=self._ignored,
             last_good=last_good_path(self._state_dir, provider.name, uri) if self._state_dir is not None else None,
         )
+
+    def _fetch(self, provider: ProviderDocument) -> Fetch:
+        return _Fetch(provider.jwks_uri or "", provider.ca_file, self._times.fetch_seconds)
+
+    def _times_of(self, provider: ProviderDocument) -> JwksTimes:
+        return replace(self._times, refresh_seconds=provider.jwks_refresh_seconds)
+
+    def _local_keys(self, provider: ProviderDocument) -> KeySet:
+        keys, ignored = local_keys(provider, self._environ)
+        self._ignored.note(provider.name, ignored)
+        if not keys:
+            raise PolicyRejected("the key set holds no usable key")
+        return keys
 
     def _forget_tokens(self) -> None:
         if self.current is not None:
@@ -133,7 +152,7 @@ class Enforcement:
         for provider in document.providers:
             try:
                 keys: Keys
-                keys = remote[_remote_key(provider)] if provider.jwks_uri else local_keys(provider, self._environ)
+                keys = remote[_remote_key(provider)] if provider.jwks_uri else self._local_keys(provider)
             except PolicyRejected as rejection:
                 problem = f"provider {provider.name}: {rejection}"
                 raise PolicyRejected(problem, rejection.missing_secret) from rejection
@@ -148,23 +167,33 @@ class Enforcement:
         return Enforced(policy, Verifier(providers, tiers, revocations, epoch=document.epoch), document, digest)
 
 
-def local_keys(provider: ProviderDocument, environ: Mapping[str, str]) -> KeySet:
-    """The keys of a provider without a `jwks_uri`. Raises PolicyRejected."""
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """One way to fetch a key set. Two that are the same are equal."""
+
+    uri: str
+    ca_file: str | None
+    timeout_seconds: float
+
+    async def __call__(self, known: Copy | None) -> Copy:
+        return await fetch_key_set(self.uri, known, ca_file=self.ca_file, timeout_seconds=self.timeout_seconds)
+
+
+def local_keys(provider: ProviderDocument, environ: Mapping[str, str]) -> tuple[KeySet, list[UnusableKey]]:
+    """The keys of a provider without a `jwks_uri`, and members of its key set that are not used.
+
+    Raises PolicyRejected.
+    """
     algorithms = frozenset(provider.algorithms)
     if provider.secrets:
-        return KeySet([_secret(secret, algorithms, environ) for secret in provider.secrets])
+        return KeySet([_secret(secret, algorithms, environ) for secret in provider.secrets]), []
     if provider.pem:
         key = pem_key(provider.pem, algorithms)
         if not key.algorithms:
             raise PolicyRejected(f"pem fits none of {', '.join(provider.algorithms)}")
-        return KeySet([key])
+        return KeySet([key]), []
     source = provider.jwks if provider.jwks_file is None else read_file(provider.jwks_file)
-    keys, ignored = read_key_set(source or {}, algorithms, with_secrets=provider.jwks_file is not None)
-    for each in ignored:
-        log.warning("jwks.key_ignored", provider=provider.name, kid=each.kid, why=each.why)
-    if not keys:
-        raise PolicyRejected("the key set holds no usable key")
-    return keys
+    return read_key_set(source or {}, algorithms, with_secrets=provider.jwks_file is not None)
 
 
 def read_file(path: str) -> bytes:

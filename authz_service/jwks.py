@@ -14,13 +14,16 @@ from pathlib import Path
 import structlog
 
 from authz_service.errors import AuthzError, PolicyRejected
+from authz_service.ignored_keys import IgnoredKeys
 from authz_service.keys import KeySet, read_key_set
 from authz_service.metrics import JwksMetrics
 from authz_service.tokens import Key
 from service_kit.files import write_atomically
-from service_kit.jwks_fetch import FetchFailed
+from service_kit.jwk import KeyUnreadable, fingerprint
+from service_kit.jwks_fetch import Copy, FetchFailed
 
-Fetch = Callable[[], Awaitable[bytes]]
+Fetch = Callable[[Copy | None], Awaitable[Copy]]
+"""Returns what the source publishes; its argument itself if that is still what it publishes."""
 
 log = structlog.get_logger()
 
@@ -29,10 +32,10 @@ log = structlog.get_logger()
 class JwksTimes:
     """How long things may take, and how often they may happen. All in seconds."""
 
-    refresh_seconds: float = 300.0
-    """Between two fetches, after one that succeeded."""
+    refresh_seconds: float = 60.0
+    """From the start of a fetch that succeeded to the start of the next one, at most."""
     retry_seconds: float = 5.0
-    """Between two fetches, after one that failed."""
+    """From the end of a fetch that failed to the next one, at most."""
     floor_seconds: float = 1.0
     """The least time between two fetches because of unknown kids."""
     wait_seconds: float = 0.15
@@ -41,6 +44,8 @@ class JwksTimes:
     """How long a fetch may take."""
     keep_seconds: float = 24 * 3600.0
     """How long a key set may be used after its fetch."""
+    grace_seconds: float = 1.0
+    """How long a decision may be kept after the time for the next fetch has come."""
 
 
 class RemoteKeys:
@@ -58,6 +63,7 @@ class RemoteKeys:
         metrics: JwksMetrics,
         *,
         times: JwksTimes | None = None,
+        ignored: IgnoredKeys | None = None,
         last_good: Path | None = None,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
@@ -65,12 +71,16 @@ class RemoteKeys:
         self._provider, self._algorithms, self._fetch = provider, algorithms, fetch
         self._on_change, self._metrics, self._last_good = on_change, metrics, last_good
         self._times = times or JwksTimes()
+        self._ignored = ignored or IgnoredKeys()
         self._clock, self._ticks = clock, ticks
         self._set = KeySet(())
-        self._body = b""
+        self._copy: Copy | None = None
+        self._fingerprint = ""
         self._fetched_at = 0.0
-        self._failed = False
+        self._decisions_until = 0.0
+        self._failure = ""
         self._floor_until = 0.0
+        self._tuned = asyncio.Event()
         self._fetching: asyncio.Task[bool] | None = None
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -80,6 +90,11 @@ class RemoteKeys:
         return self._fetched_at + self._times.keep_seconds if self._set else 0.0
 
     @property
+    def decisions_until(self) -> float:
+        """Until when a decision by these keys may be kept, in Unix seconds: about when they are fetched again."""
+        return self._decisions_until
+
+    @property
     def can_refresh(self) -> bool:
         """Whether a fetch is running, or may be started now."""
         return self._fetching is not None or self._ticks() >= self._floor_until
@@ -87,7 +102,7 @@ class RemoteKeys:
     @property
     def is_stale(self) -> bool:
         """Whether the last fetch failed."""
-        return self._failed
+        return bool(self._failure)
 
     def age(self) -> float:
         """Seconds since the key set in use was fetched; NaN where there is none."""
@@ -102,6 +117,13 @@ class RemoteKeys:
         self._metrics.watch(self._provider, self.age)
         self._load()
         self._loop_task = asyncio.create_task(self._keep_fresh(), name=f"jwks {self._provider}")
+
+    def tune(self, fetch: Fetch, times: JwksTimes) -> None:
+        """Fetch in this way, and so often, from now on. The keys stay."""
+        if times == self._times and fetch == self._fetch:
+            return
+        self._fetch, self._times = fetch, times
+        self._tuned.set()
 
     async def close(self) -> None:
         """Stop fetching."""
@@ -132,60 +154,87 @@ class RemoteKeys:
 
     async def _keep_fresh(self) -> None:
         while True:
+            began = self._ticks()
             succeeded = await asyncio.shield(self._fetching or self._start_fetch())
-            pause = self._times.refresh_seconds if succeeded else self._times.retry_seconds
-            await asyncio.sleep(pause * random.uniform(0.9, 1.1))
+            await self._pause(self._ticks() - began, succeeded)
+
+    async def _pause(self, taken: float, succeeded: bool) -> None:
+        """Until the next fetch is due, or it is to be made in another way.
+
+        Replicas that started together drift apart, and the next fetch has time to end before it was promised.
+        """
+        times = self._times
+        pause = times.refresh_seconds - taken if succeeded else min(times.retry_seconds, times.refresh_seconds)
+        try:
+            async with asyncio.timeout(max(0.0, pause) * random.uniform(0.8, 0.95)):
+                await self._tuned.wait()
+        except TimeoutError:
+            return
+        self._tuned.clear()
 
     def _start_fetch(self) -> asyncio.Task[bool]:
         self._fetching = asyncio.create_task(self._fetch_once(), name=f"jwks fetch {self._provider}")
         return self._fetching
 
     async def _fetch_once(self) -> bool:
+        began = self._clock()
         try:
             async with asyncio.timeout(self._times.fetch_seconds):
-                body = await self._fetch()
-            self._accept(body)
+                copy = await self._fetch(self._copy)
+            self._accept(copy, began)
         except (FetchFailed, PolicyRejected, TimeoutError) as error:
-            self._note_failure(error)
+            self._note_failure(str(error) or f"time-out after {self._times.fetch_seconds:g} s")
         except Exception as error:  # whatever it was, the keys that are held go on serving
             log.exception("jwks.fetch_crashed", provider=self._provider)
-            self._note_failure(error)
+            self._note_failure(type(error).__name__)
         finally:
             self._fetching = None
-        return not self._failed
+        return not self._failure
 
-    def _note_failure(self, error: Exception) -> None:
-        if not self._failed:  # one line for each outage
-            log.warning("jwks.fetch_failed", provider=self._provider, error=str(error) or type(error).__name__)
-        self._failed = True
+    def _note_failure(self, why: str) -> None:
+        if why != self._failure:  # one line for each outage, and for each cause in it
+            log.warning("jwks.fetch_failed", provider=self._provider, error=why)
+        self._failure = why
         self._metrics.fetched(self._provider, False)
+        times = self._times
+        self._decisions_until = self._clock() + times.retry_seconds + times.fetch_seconds + times.grace_seconds
 
-    def _accept(self, body: bytes) -> None:
-        if body != self._body:
-            self._swap(body)
-        if self._failed:
+    def _accept(self, copy: Copy, began: float) -> None:
+        if copy is not self._copy:
+            self._swap(copy.body)
+            self._copy = copy
+        if self._failure:
             log.info("jwks.fetch_recovered", provider=self._provider)
-        self._fetched_at, self._failed = self._clock(), False
+        self._fetched_at, self._failure = self._clock(), ""
+        self._decisions_until = began + self._times.refresh_seconds + self._times.grace_seconds
         self._metrics.fetched(self._provider, True)
         self._keep()
 
     def _swap(self, body: bytes) -> None:
-        """A set without a usable key counts as a failed fetch: a mistake at the source must not lock everybody out."""
+        """A set without a usable key counts as a failed fetch: a mistake at the source must not lock everybody out.
+
+        A set that says the same in another order is no other set.
+        """
+        try:
+            said = fingerprint(body)
+        except KeyUnreadable as error:
+            raise PolicyRejected(str(error)) from error
+        if said == self._fingerprint:
+            return
         keys, ignored = read_key_set(body, self._algorithms)
-        for key in ignored:
-            log.warning("jwks.key_ignored", provider=self._provider, kid=key.kid, why=key.why)
+        self._ignored.note(self._provider, ignored)
         if not keys:
             raise PolicyRejected("the key set holds no usable key")
-        self._set, self._body = keys, body
+        self._set, self._fingerprint = keys, said
         log.info("jwks.swapped", provider=self._provider, keys=len(keys))
         self._on_change()
 
     def _keep(self) -> None:
         """Public keys only. With them a service that starts while the source is away can verify tokens."""
-        if self._last_good is None:
+        if self._last_good is None or self._copy is None:
             return
         try:
-            text = json.dumps({"fetched_at": self._fetched_at, "body": self._body.decode("utf-8")})
+            text = json.dumps({"fetched_at": self._fetched_at, "body": self._copy.body.decode("utf-8")})
             write_atomically(self._last_good, text)
         except (OSError, ValueError) as error:
             log.warning("jwks.not_kept", provider=self._provider, error=str(error))

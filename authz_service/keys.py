@@ -41,7 +41,7 @@ class KeySet:
     A key without a `kid` may have signed any token, and any key may have signed a token without a `kid`.
     """
 
-    good_until = float("inf")
+    good_until = decisions_until = float("inf")
     can_refresh = False
     is_stale = False
 

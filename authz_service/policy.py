@@ -73,6 +73,8 @@ class ProviderDocument(Model):
     jwks: dict[str, Any] | None = None
     jwks_file: Text | None = None
     jwks_uri: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)] | None = None
+    jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
+    ca_file: Text | None = None
     issuer: Text | None = None
     audiences: list[Text] = []
     leeway_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0

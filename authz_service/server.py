@@ -159,6 +159,7 @@ def _allow(verified: Verified) -> bytes:
         [
             _header("x-user-id", verified.subject),
             _header("x-user-tier", verified.tier),
+            _header("x-user-issuer", verified.provider),
             _header("x-mgw-caller", f"{verified.tier} {verified.caller}"),  # for Envoy's own filters alone
         ],
     )
@@ -194,7 +195,8 @@ def _of_denied(decision: Deny, verified: Verified) -> dict[str, str]:
     """What the log says of a caller whom we know and do not let pass. No `caller` and no `until`: nothing is charged or
     kept.
     """
-    who = {"subject": verified.subject, "tier": verified.tier, "reason": decision.reason.value}
+    who = {"subject": verified.subject, "tier": verified.tier, "provider": verified.provider}
+    who["reason"] = decision.reason.value
     return who | ({"missing": " ".join(decision.missing)} if decision.missing else {})
 
 

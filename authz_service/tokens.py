@@ -46,6 +46,11 @@ class Keys(Protocol):
         ...
 
     @property
+    def decisions_until(self) -> float:
+        """Until when what these keys verify may be kept, in Unix seconds: a key may be withdrawn at its source."""
+        ...
+
+    @property
     def can_refresh(self) -> bool:
         """Whether a refresh now could bring a key that is not here yet."""
         ...
@@ -101,7 +106,10 @@ class Revocations:
 
 @dataclass(eq=False, slots=True)
 class Verified:
-    """A caller whose credential holds until `until` (Unix seconds). Treat as frozen, `rendered` excepted."""
+    """A caller whose credential need not be looked at again until `until` (Unix seconds).
+
+    Treat as frozen once it is returned, `rendered` excepted.
+    """
 
     provider: str
     subject: str
@@ -220,7 +228,10 @@ class Verifier:
             if now >= provider.keys.good_until:
                 return KeyWanted(provider, compact.kid) if provider.keys.can_refresh else Unavailable(provider)
             wanted = check_signature(compact, provider)
-            return verified if wanted is None else wanted
+            if wanted is not None:
+                return wanted
+            verified.until = min(verified.until, provider.keys.decisions_until)
+            return verified
         except TokenInvalid as error:
             return InvalidToken(error.reason, (provider,))
         except KeysUnavailable:

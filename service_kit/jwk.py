@@ -6,6 +6,7 @@ the one accepts the other would deny. cryptography and PyJWT are imported late, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MAX_RSA_BITS = 8192  # larger ones cost more than a millisecond a check
 MAX_KEYS = 200
 MAX_KEYS_TRIED = 4
 MAX_SLOW_KEYS_TRIED: Mapping[str, int] = {"ES384": 2, "ES512": 1}
+READ_MEMBERS = ("kty", "kid", "use", "key_ops", "alg", "n", "e", "crv", "x", "y", "k", "d")
+"""The members of a key (RFC 7517, section 4; RFC 7518, section 6) that decide whether and how it is used."""
 
 
 class KeyUnreadable(ValueError):
@@ -64,6 +67,7 @@ def read_jwk(jwk: Any, algorithms: Iterable[str], *, with_secrets: bool = False)
     """One member of a set. A key that must not be used is no error: RFC 7517, section 5, asks to ignore it."""
     if not isinstance(jwk, Mapping):
         return UnusableKey("-", "not an object")
+    jwk = _given(jwk)
     try:
         _check_declarations(jwk, with_secrets)
         material = _material(jwk)
@@ -76,6 +80,12 @@ def read_jwk(jwk: Any, algorithms: Iterable[str], *, with_secrets: bool = False)
         return UnusableKey(_name(jwk), "for none of the provider's algorithms")
     kid = jwk.get("kid")
     return UsableKey(kid if isinstance(kid, str) and kid else None, material, fitting)
+
+
+def fingerprint(document: str | bytes | Mapping[str, Any]) -> str:
+    """A name for what a key set says, whatever the order of its members and of theirs. Raises KeyUnreadable."""
+    said = sorted(json.dumps(_read_of(member), sort_keys=True) for member in members(document))
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def keys_tried(algorithm: str) -> int:
@@ -130,6 +140,20 @@ def public_jwk(material: Any) -> dict[str, Any]:
         text = OKPAlgorithm.to_jwk(material)
     jwk: dict[str, Any] = json.loads(text)
     return jwk
+
+
+def _given(jwk: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that say something: sources write `null` or an empty text for what a key does not have."""
+    return {name: value for name, value in jwk.items() if value is not None and value != ""}
+
+
+def _read_of(member: Any) -> Any:
+    """What is read of a key, in one spelling."""
+    if not isinstance(member, Mapping):
+        return None
+    read = {name: value for name, value in _given(member).items() if name in READ_MEMBERS}
+    operations = read.get("key_ops")
+    return read | {"key_ops": sorted(map(str, operations))} if isinstance(operations, list) else read
 
 
 def _name(jwk: Mapping[str, Any]) -> str:

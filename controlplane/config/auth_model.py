@@ -16,6 +16,7 @@ from controlplane.config.fields import (
     check_json,
     check_secret_reference,
     check_subject,
+    check_url,
 )
 
 
@@ -56,7 +57,9 @@ class Provider(Model):
     """Who may sign tokens, how, and how their claims are read."""
 
     name: Name
-    """The provider's name: in the log, in metrics, and before the subject in a caller's name (`PROVIDER/SUBJECT`)."""
+    """The provider's name: for upstreams in `X-User-Issuer`, in the log and in metrics, and before the subject in a
+    caller's name (`PROVIDER/SUBJECT`).
+    """
     algorithms: Annotated[list[Algorithm], Field(min_length=1)]
     """The signature algorithms (RFC 7518, RFC 8037) that a token of this provider may have. HS algorithms go with a
     secret, all others with public keys.
@@ -75,9 +78,19 @@ class Provider(Model):
     """The public keys as a key set (RFC 7517), written here."""
     jwks_file: Text | None = None
     """A file with the key set, which the authz service can read. A changed file is read again."""
-    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] | None = None
-    """Where the identity provider publishes its key set, over HTTP or HTTPS. It is fetched in the background; redirects
-    are not followed. When it cannot be fetched, the last good keys are used for up to 24 hours.
+    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048), AfterValidator(check_url)] | None = (
+        None
+    )
+    """Where the identity provider publishes its key set, over HTTP or HTTPS. It is fetched in the background. Redirects
+    are not followed: give the place itself. When it cannot be fetched, the last good keys are used for up to 24 hours.
+    """
+    jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
+    """How often `jwks_uri` is asked, in seconds, at least. A key that is no longer published there is refused so many
+    seconds and 5 more later, at most.
+    """
+    ca_file: Text | None = None
+    """A file of certificates in PEM: the authorities that are trusted for `jwks_uri`, instead of the machine's. The
+    authz service reads it, and with `verified_by: envoy` the control plane too. A changed file is read again.
     """
     issuer: Text | None = None
     """The value that the claim `iss` must have. Without it any issuer passes, so give it where there are several
@@ -157,6 +170,19 @@ class DecisionCache(Model):
     """How many decisions each Envoy worker keeps."""
 
 
+class ForwardCredentials(Model):
+    """Which of a caller's credentials an upstream gets. What it needs to know of the caller is in `X-User-ID`,
+    `X-User-Tier` and `X-User-Issuer`.
+    """
+
+    authorization: bool = True
+    """Whether `Authorization` is passed on, whatever is in it."""
+    api_key: bool = False
+    """Whether the header of `api_key_header` is passed on. Without `api_keys` it is no credential of the gateway's, and
+    always passed on.
+    """
+
+
 class Auth(Model):
     """Identity: who verifies it, and whom to believe."""
 
@@ -167,13 +193,15 @@ class Auth(Model):
     providers: Annotated[list[Provider], Field(min_length=1)]
     """Who may sign tokens."""
     api_key_header: CredentialHeader = "x-api-key"
-    """The request header that carries an API key, in lower case."""
+    """The request header that carries an API key."""
     api_keys: list[ApiKey] = []
     """Keys that callers may send instead of a token."""
     max_failures_per_minute: Annotated[int, Field(ge=1, le=1000)] = 60
     """How many wrong API keys each authz replica looks at for each client's address (an IPv6 client's /64) in any
     minute. Beyond that, keys that were not seen good within the last 10 minutes are 429, on optional routes too.
     """
+    forward_credentials: ForwardCredentials = ForwardCredentials()
+    """Which credentials upstreams get. The same on every route, routes with `auth: none` included."""
     revocations: Revocations = Revocations()
     """Tokens that are good by themselves and denied all the same."""
     decision_cache: DecisionCache = DecisionCache()

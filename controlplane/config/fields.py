@@ -27,6 +27,11 @@ Algorithm = Literal[
 """What a provider may pin. `none` is not among them and never will be."""
 
 _ENVIRONMENT_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MEANINGFUL_HEADER = re.compile(
+    "authorization|cookie|host|connection|te|trailer|transfer-encoding|upgrade|keep-alive|expect|date|range|origin"
+    "|(accept|access-control|content|if|proxy|sec)-.*|accept|cache-control|forwarded|user-agent|via"
+    "|x-(user|mgw|gateway|envoy|forwarded)-.*|x-real-ip|x-request-id|x-correlation-id|x-ai-agent|ai-agent-id"
+)
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _TEMPLATE_SEGMENT = re.compile(r"\{[a-z_][a-z0-9_]*(=\*\*)?\}")
 _LITERAL_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
@@ -69,11 +74,11 @@ def check_claim_name(value: str) -> str:
 
 
 def check_credential_header(value: str) -> str:
-    if value in {"authorization", "cookie", "host"}:
-        raise ValueError(f"{value} has a meaning of its own")
-    if value.startswith(("x-mgw-", "x-user-")):
-        raise ValueError("names that begin with x-mgw- or x-user- are the gateway's own, and a client's are removed")
-    return value
+    """In lower case. The header is removed before the upstream, so it has no other meaning to anybody on the way."""
+    name = value.lower()
+    if _MEANINGFUL_HEADER.fullmatch(name):
+        raise ValueError(f"{name} has a meaning of its own")
+    return name
 
 
 def check_json(value: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +119,18 @@ def check_upstream_url(value: str) -> str:
     return value
 
 
+def check_url(value: str) -> str:
+    """A place that a client can connect to; what it finds there is another question."""
+    try:
+        parts = urlsplit(value)
+        is_fit = bool(parts.hostname) and parts.port != 0 and value.isprintable()
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        raise ValueError("not a URL of the form https://HOST[:PORT]/PATH")
+    return value
+
+
 def check_origin(value: str) -> str:
     if value == "*":
         return value
@@ -126,4 +143,4 @@ def check_origin(value: str) -> str:
 ClaimName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(check_claim_name)]
 """A claim's own name, or where it is: a name that begins with `/` is an RFC 6901 pointer."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-CredentialHeader = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]
+CredentialHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]

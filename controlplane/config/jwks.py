@@ -33,6 +33,7 @@ def pinned(keys: Mapping[str, Any], provider: Provider) -> dict[str, Any]:
     except jwk.KeyUnreadable:
         members = []
     pins = [pin for member in members for pin in _pins(member, provider.algorithms)]
+    pins.sort(key=lambda pin: json.dumps(pin, sort_keys=True))  # a source that changes the order changes nothing
     # jwt_authn tries keys without a kid for any token; authz does so only where no kid fits.
     return {"keys": [pin for pin in pins if "kid" in pin] or pins}
 

@@ -127,6 +127,16 @@ def keys_can_be_read(config: GatewayConfig) -> Iterator[Finding]:
             )
 
 
+def fetched_keys_have_a_source(config: GatewayConfig) -> Iterator[Finding]:
+    """What says how a key set is fetched says nothing of other keys."""
+    for index, provider in enumerate(config.auth.providers):
+        path: Path = ("auth", "providers", index)
+        if provider.jwks_uri is None and "jwks_refresh_seconds" in provider.model_fields_set:
+            yield (*path, "jwks_refresh_seconds"), "goes with jwks_uri alone"
+        if provider.ca_file and not (provider.jwks_uri or "").startswith("https:"):
+            yield (*path, "ca_file"), "goes with a jwks_uri that begins with https:"
+
+
 def quotas_count_requests(config: GatewayConfig) -> Iterator[Finding]:
     """Envoy's quota filter takes one token a request, whatever the route."""
     for index, route in enumerate(config.routes):
@@ -290,6 +300,7 @@ RULES: tuple[Rule, ...] = (
     tiers_are_known,
     providers_are_known,
     keys_can_be_read,
+    fetched_keys_have_a_source,
     quotas_count_requests,
     quotas_know_tiers_and_routes_alone,
     shared_rules_are_somewhere,

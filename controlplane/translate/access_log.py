@@ -42,12 +42,20 @@ def _of_refused(key: str, header: str) -> str:
     return _first_of(("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{key}"), ("CEL", _of_verified(header)))
 
 
+def _of_verified_alone(header: str) -> str:
+    """The same, and nothing for an anonymous caller: an expression that fails, for want of the header, has no value."""
+    return f"request.headers[has(xds.route_name) ? '{header}' : '']"
+
+
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": _answered_or_sent("X-REQUEST-ID"),
     "correlation_id": _answered_or_sent("X-CORRELATION-ID"),
     "user_id": _of_refused(Key.SUBJECT, Name.USER_ID),
     "tier": _of_refused(Key.TIER, Name.USER_TIER),
+    "provider": _first_of(
+        ("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{Key.PROVIDER}"), ("CEL", _of_verified_alone(Name.USER_ISSUER))
+    ),
     "method": "%REQ(:METHOD)%",
     "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("PATH", "NQ:PATH")),
     "query": f"%DYNAMIC_METADATA({Namespace.GATEWAY}:{Key.QUERY})%",
@@ -81,6 +89,7 @@ SERVED_FIELDS: dict[str, object] = {
     **{name: value for name, value in FIELDS.items() if name not in _ONLY_OF_REFUSED},
     "user_id": f"%CEL({_of_verified(Name.USER_ID)})%",
     "tier": f"%CEL({_of_verified(Name.USER_TIER)})%",
+    "provider": f"%CEL({_of_verified_alone(Name.USER_ISSUER)})%",
 }
 """The fields of a request that a service served: its caller is in headers."""
 
@@ -99,6 +108,7 @@ USUAL_FIELDS: dict[str, object] = {
     # Ours by now: a request with a status below 400 has passed the request filter.
     "user_id": _first_of(("REQ", "X-USER-ID"), _ANONYMOUS),
     "tier": _first_of(("REQ", "X-USER-TIER"), _ANONYMOUS),
+    "provider": "%REQ(X-USER-ISSUER)%",
     "path": "%PATH(NQ:PATH)%",
     "service": "%UPSTREAM_CLUSTER_RAW%",
 }

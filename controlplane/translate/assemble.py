@@ -46,7 +46,7 @@ def snapshot(
         breaker_overrides.hold(cluster, forces.get(cluster.name, "auto"))
         for cluster in clusters.clusters(config, topology)
     ]
-    route_configuration = routes.route_configuration(config)
+    route_configuration = routes.route_configuration(config, keys)
     assignments = {
         service.name: endpoints.service_assignment(service)
         for service, cluster in zip(config.services, all_clusters[-len(config.services) :], strict=True)
@@ -93,7 +93,7 @@ def static_bootstrap(
     """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
     listener = listeners.listener(config, at, keys)
     manager = listeners.connection_manager(config, keys)
-    manager.route_config.CopyFrom(_with_trees(routes.route_configuration(config)))
+    manager.route_config.CopyFrom(_with_trees(routes.route_configuration(config, keys)))
     listener.filter_chains[0].filters[-1].typed_config.CopyFrom(protos.any_of(manager))
     return protos.bootstrap.Bootstrap(
         static_resources=protos.bootstrap.Bootstrap.StaticResources(

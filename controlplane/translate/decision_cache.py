@@ -22,10 +22,16 @@ def epoch(config: GatewayConfig) -> str:
     return str(authz_policy(config)["epoch"])
 
 
-def route_settings(config: GatewayConfig, context: Mapping[str, str], of_policy: str) -> dict[str, str]:
-    """What the script is told of a route. Routes that ask the same of a caller share their entries."""
+def route_settings(
+    config: GatewayConfig, context: Mapping[str, str], of_policy: str, verifier: str = ""
+) -> dict[str, str]:
+    """What the script is told of a route. Routes that ask the same of a caller share their entries.
+
+    `verifier` names what Envoy itself verifies with: nothing is found of what it verified with other keys.
+    """
     if not config.auth.decision_cache.enabled:
         return {}
     asked = {key: value for key, value in context.items() if key != "route"}
     conditions = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    return {Setting.POLICY: f"{of_policy}/{conditions}", Setting.EPOCH: of_policy}
+    policy = "/".join(filter(None, (of_policy, conditions, verifier)))
+    return {Setting.POLICY: policy, Setting.EPOCH: of_policy}

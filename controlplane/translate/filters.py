@@ -45,7 +45,7 @@ RATELIMIT_TIMEOUT_SECONDS = 0.1
 
 EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
 
-RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
+RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier|issuer)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
 """Request headers whose value is ours. Upstreams often read `_` as `-`, so both spellings are removed."""
 
 HOP_BY_HOP = (

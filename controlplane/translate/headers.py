@@ -3,8 +3,8 @@
 Each name is written here and nowhere else in this package. The scripts get the same names as constants (`for_lua`), so
 a name cannot be changed on one side only. What the two services set or read is agreed in docs/agreements.md.
 
-A client can send none of the request headers: every name that begins with `x-mgw-` or `x-user-`, in any spelling, is
-removed before anything looks at the request (`filters.early_mutations`).
+A client can send none of the request headers: every name that begins with `x-mgw-`, and the three of the user, are
+removed in any spelling before anything looks at the request (`filters.early_mutations`).
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ class Header(StrEnum):
 
     USER_TIER = "x-user-tier"
     """The verified caller's tier. Set: authz and the scripts. Read: upstreams, the access log, the local rate limit."""
+
+    USER_ISSUER = "x-user-issuer"
+    """Who vouches for the caller: the provider's name, or `apikey`. Set: authz and the scripts. Read: upstreams, the
+    access log."""
 
     REQUEST_ID = "x-request-id"
     """The client's if it is a valid id, else Envoy's. Read: upstreams, clients, the access log."""
@@ -170,6 +174,8 @@ class Key(StrEnum):
     """Set: authz, for a refused caller too; the scripts in its place. Read: ratelimit, the access log."""
     CALLER = "caller"
     """Set: authz; the scripts in its place. Read: decision_cache.lua, ratelimit, the local rate limit."""
+    PROVIDER = "provider"
+    """Who vouches for a caller that is refused. Set: authz. Read: the access log."""
     REASON = "reason"
     """Why the request is refused with 401 or 403. Set: authz. Read: the access log."""
     MISSING = "missing"
@@ -208,6 +214,8 @@ class Setting(StrEnum):
     """Names the policy that authz enforces."""
     LIMITS = "limits"
     """Names what the route charges: a part of a lease account's key. Absent if the route has no leases."""
+    VERIFIER = "verifier"
+    """Names the version of Envoy's own verifier that may vouch; an earlier one leaves it to authz."""
     ASK = "ask"
     """Only authz can decide."""
     REVOKED_IDS = "revoked_ids"

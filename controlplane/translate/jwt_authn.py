@@ -6,6 +6,7 @@ scopes), and for every denial, the authz service is asked as in the default mode
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -124,7 +125,21 @@ def _provider(provider: Provider, source: protos.base.DataSource) -> protos.jwt_
 def constants(config: GatewayConfig, keys: EnvoyKeys) -> dict[str, Literal]:
     """What identity.lua knows of providers and tiers."""
     providers = tuple(_for_lua(provider, keys) for provider, _ in _sources(config, keys))
-    return {"providers": providers, "tiers": frozenset(config.limits.tiers)}
+    return {"providers": providers, "tiers": frozenset(config.limits.tiers), "version": version(config, keys)}
+
+
+def version(config: GatewayConfig, keys: EnvoyKeys) -> str:
+    """Names what this Envoy verifies, and with which keys; empty if it verifies nothing.
+
+    A connection keeps the filters that it began with, for as long as Envoy drains them. Routes hold for all at once, so
+    they say which version may still vouch.
+    """
+    found = jwt_authn(config, keys) if is_used(config) else None
+    if found is None:
+        return ""
+    providers = [provider.model_dump(mode="json") for provider in config.auth.providers]
+    read = json.dumps([providers, sorted(config.limits.tiers)], sort_keys=True)
+    return hashlib.sha256(found.SerializeToString(deterministic=True) + read.encode()).hexdigest()[:16]
 
 
 def _for_lua(provider: Provider, keys: EnvoyKeys) -> Literal:
@@ -155,12 +170,12 @@ def _has_many_keys(provider: Provider, keys: EnvoyKeys) -> bool:
     return len(provider.secrets) > most or (not provider.is_symmetric and len(_pinned(provider, keys)["keys"]) > most)
 
 
-def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
+def route_settings(route: Route, config: GatewayConfig, version: str) -> dict[str, str]:
     """What identity.lua is told of a route. It is not in the script, so that a change needs no new listener."""
     if not is_used(config):
         return {}
     revocations = config.auth.revocations
-    settings: dict[str, str] = {}
+    settings: dict[str, str] = {Setting.VERIFIER: version} if version else {}
     if route.scopes or route.claims:
         settings[Setting.ASK] = "yes"  # only authz knows
     if revocations.jti:

@@ -39,6 +39,8 @@ def _provider(provider: Provider) -> dict[str, object]:
         "jwks": provider.jwks,
         "jwks_file": provider.jwks_file,
         "jwks_uri": provider.jwks_uri,
+        "jwks_refresh_seconds": provider.jwks_refresh_seconds if provider.jwks_uri else None,
+        "ca_file": provider.ca_file,
     }
     return {
         "name": provider.name,

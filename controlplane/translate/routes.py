@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from controlplane import protos
-from controlplane.config.model import GatewayConfig, Method, Route, Service
+from controlplane.config.model import Auth, GatewayConfig, Method, Route, Service
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
     bodies,
@@ -32,6 +32,7 @@ from controlplane.translate.headers import (
     ResponseHeader,
     Setting,
 )
+from controlplane.translate.jwt_authn import NO_KEYS, EnvoyKeys
 
 RouteMatch = protos.route_components.RouteMatch
 RouteAction = protos.route_components.RouteAction
@@ -43,10 +44,10 @@ OURS_ALONE = (*ResponseHeader, Header.CORRELATION_ID)
 """Response headers whose value is the gateway's: an upstream's own copies are removed."""
 
 
-def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguration:
+def route_configuration(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> protos.route.RouteConfiguration:
     """All routes as a list, the most specific path first, so that the order in the document has no meaning."""
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
-    host.routes.extend(routes(config))
+    host.routes.extend(routes(config, keys))
     host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
     host.typed_per_filter_config[bodies.BODY].CopyFrom(bodies.of_all_routes(config))
     host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(local_rate_limit.policy(config.limits))
@@ -57,9 +58,17 @@ def route_configuration(config: GatewayConfig) -> protos.route.RouteConfiguratio
         name=ROUTE_CONFIG,
         virtual_hosts=[host],
         response_headers_to_remove=OURS_ALONE,
-        request_headers_to_remove=REMOVED_BEFORE_UPSTREAM,
+        request_headers_to_remove=[*REMOVED_BEFORE_UPSTREAM, *_credentials_kept_here(config.auth)],
         validate_clusters=protos.boolean(False),
     )
+
+
+def _credentials_kept_here(auth: Auth) -> Iterator[str]:
+    """The headers with credentials that no upstream gets. Without API keys their header may be one of an upstream's."""
+    if not auth.forward_credentials.authorization:
+        yield "authorization"
+    if auth.api_keys and not auth.forward_credentials.api_key:
+        yield auth.api_key_header
 
 
 def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:
@@ -70,13 +79,14 @@ def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:
 
 
 class Epochs(NamedTuple):
-    """Names of the policy and the limits. What Envoy kept under another epoch is not found any more."""
+    """Names of the policy, the limits and what Envoy verifies with. What it kept under others is not found any more."""
 
     policy: str
     limits: str
+    verifier: str
 
 
-def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
+def routes(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> Iterator[protos.route_components.Route]:
     """The gateway's own paths, the operator's routes, 405 for known paths, and 404 for all others."""
     for wrong in (leases.has(Header.BAD_REQUEST), hosts.malformed()):
         yield _rejection(Rejection.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[wrong]))
@@ -85,7 +95,7 @@ def routes(config: GatewayConfig) -> Iterator[protos.route_components.Route]:
         nameless = RouteMatch(prefix="/", headers=[hosts.absent()])
         yield _rejection(Rejection.BAD_REQUEST, "mgw-bad-request", nameless)
     services = {service.name: service for service in config.services}
-    epochs = Epochs(decision_cache.epoch(config), leases.epoch(config))
+    epochs = Epochs(decision_cache.epoch(config), leases.epoch(config), jwt_authn.version(config, keys))
     ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
     for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
         members = sorted(group, key=lambda route: route.name)
@@ -176,9 +186,9 @@ def _script_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dic
     settings[Setting.AUTH] = route.auth
     if route.auth == "optional" and not (route.tiers or route.scopes or route.claims):
         settings[Setting.ANONYMOUS] = "yes"
-    settings |= decision_cache.route_settings(config, authz_context(route), epochs.policy)
+    settings |= decision_cache.route_settings(config, authz_context(route), epochs.policy, epochs.verifier)
     settings |= leases.route_settings(config, route, epochs.limits)
-    return settings | jwt_authn.route_settings(route, config)
+    return settings | jwt_authn.route_settings(route, config, epochs.verifier)
 
 
 def _leave_our_own_uncounted(host: protos.route_components.VirtualHost) -> None:

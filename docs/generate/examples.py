@@ -61,9 +61,19 @@ auth:
   providers: [{name: platform, algorithms: [HS256], secret: "${JWT_SECRET}"}]
   api_key_header: x-api-key
   max_failures_per_minute: 60
+  forward_credentials: {authorization: true, api_key: false}
   api_keys: [{name: batch, sha256: "0000000000000000000000000000000000000000000000000000000000000000", subject: batch}]
   revocations: {jti: [stolen-1]}
   decision_cache: {seconds: 5}
+"""
+    ],
+    "ForwardCredentials": [
+        """\
+auth:
+  providers: [{name: platform, algorithms: [HS256], secret: "${JWT_SECRET}"}]
+  forward_credentials:
+    authorization: false  # services believe X-User-ID, and see no token
+    api_key: false
 """
     ],
     "Provider": [
@@ -73,6 +83,8 @@ auth:
     - name: idp               # an identity provider that publishes its keys
       algorithms: [RS256, ES256]
       jwks_uri: https://idp.example.com/.well-known/jwks.json
+      jwks_refresh_seconds: 30  # a withdrawn key is refused within 35 s
+      ca_file: /etc/gateway/idp-ca.pem
       issuer: https://idp.example.com/
       audiences: [gateway]
       leeway_seconds: 5

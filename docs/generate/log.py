@@ -19,6 +19,7 @@ MEANINGS: Mapping[str, str] = {
     "correlation_id": "The client's `X-Correlation-ID` under the same rule, else the request id.",
     "user_id": "The verified subject, on a 403 too, or `anonymous`.",
     "tier": "The caller's tier, or `anonymous`.",
+    "provider": "Who vouches for the verified caller: the provider's name, or `apikey`.",
     "method": "The request's method.",
     "path": "The path as it was routed, without the query. What may be a token is `***`.",
     "query": "The query, where there is one. What may be a token is `***`.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from authz_service.enforcement import Enforcement
 from authz_service.errors import PolicyRejected
@@ -156,7 +157,7 @@ async def test_a_remote_set_survives_a_policy_that_still_uses_it(
     now: float,
     eventually: Any,
 ) -> None:
-    """A changed leeway fetches nothing; a changed URI does, and a provider that goes takes its task along."""
+    """A changed leeway fetches nothing; a changed interval or URI does. A provider that goes takes its task along."""
     key_source.publish(jwk(private_keys["ES256"], "k1", "ES256"))
     base = {"secrets": ..., "algorithms": ["ES256"], "jwks_uri": key_source.url}
     token = mint(key=private_keys["ES256"], algorithm="ES256", headers={"kid": "k1"})
@@ -173,6 +174,11 @@ async def test_a_remote_set_survives_a_policy_that_still_uses_it(
     enforcement.enforce(read_policy(a_policy({**base, "leeway_seconds": 5})))
     assert isinstance(verdict(enforcement, alive, time.time()), Verified)
     assert len(key_source.calls) == calls
+
+    enforcement.enforce(read_policy(a_policy({**base, "jwks_refresh_seconds": 3600})))
+    await eventually(lambda: len(key_source.calls) > calls)
+    assert isinstance(verdict(enforcement, alive, time.time()), Verified)
+    calls = len(key_source.calls)
 
     enforcement.enforce(read_policy(a_policy({**base, "jwks_uri": key_source.url + "?2"})))
     await eventually(lambda: len(key_source.calls) > calls)
@@ -199,6 +205,37 @@ async def test_changed_keys_empty_the_cache(
     await verifier.providers[0].keys.refresh("k2")
     assert verifier.cached(token, None, time.time()) is None
     assert isinstance(verdict(enforcement, token, time.time()), InvalidToken)
+
+
+async def test_what_is_verified_is_kept_until_the_next_fetch(
+    enforcement: Enforcement, a_policy: Any, key_source: Any, private_keys: Any, jwk: Any, mint: Any, eventually: Any
+) -> None:
+    """Not for as long as the token lives: Envoy is told, and forgets its decision in time."""
+    import time
+
+    began = time.time()
+    key_source.publish(jwk(private_keys["ES256"], "k1", "ES256"))
+    provider = {"secrets": ..., "algorithms": ["ES256"], "jwks_uri": key_source.url, "jwks_refresh_seconds": 30}
+    enforcement.enforce(read_policy(a_policy(provider)))
+    token = mint(key=private_keys["ES256"], algorithm="ES256", headers={"kid": "k1"}, exp=int(began) + 600)
+    await eventually(lambda: isinstance(verdict(enforcement, token, time.time()), Verified))
+
+    found = verdict(enforcement, token, time.time())
+    assert isinstance(found, Verified)
+    assert began + 30 <= found.until <= time.time() + 31
+
+
+def test_an_ignored_key_is_logged_once_however_often_policies_come(
+    enforcement: Enforcement, a_policy: Any, private_keys: Any, jwk: Any
+) -> None:
+    """A key set in the policy is read with every policy, and says the same each time."""
+    keys = {"keys": [jwk(private_keys["ES256"], "k1", "ES256"), {"kty": "EC", "kid": "odd", "use": "enc"}]}
+    base = {"secrets": ..., "algorithms": ["ES256"], "jwks": keys}
+    with capture_logs() as events:
+        for leeway in (1, 2, 3):
+            enforcement.enforce(read_policy(a_policy({**base, "leeway_seconds": leeway})))
+
+    assert [event["kid"] for event in events if event["event"] == "jwks.key_ignored"] == ["odd"]
 
 
 @pytest.mark.parametrize("name", ["JWT_SECRET", "OTHER"])

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from authz_service.jwks import JwksTimes, RemoteKeys, last_good_path
 from authz_service.metrics import JwksMetrics
-from service_kit.jwks_fetch import FetchFailed, fetch_key_set
+from service_kit.jwks_fetch import Copy, FetchFailed, fetch_key_set
 from tests.support.waiting import is_waiting
 
 TIMES = JwksTimes(refresh_seconds=300, retry_seconds=300, floor_seconds=10, wait_seconds=2)
@@ -26,16 +27,17 @@ class Source:
     def __init__(self) -> None:
         self.body = b""
         self.fails = False
+        self.why = "down"
         self.calls = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self) -> bytes:
+    async def __call__(self, known: Copy | None) -> Copy:
         self.calls += 1
         await self.gate.wait()
         if self.fails:
-            raise FetchFailed("down")
-        return self.body
+            raise FetchFailed(self.why)
+        return known if known is not None and known.body == self.body else Copy(self.body, '"v"')
 
 
 @pytest.fixture
@@ -230,11 +232,11 @@ async def test_a_source_that_raises_anything_is_only_failing(rigs: Any, key_set:
     """Whatever the client library makes of a strange response, the task lives."""
     outcomes: list[Any] = [RuntimeError("?"), key_set("k1")]
 
-    async def fetch() -> bytes:
+    async def fetch(known: Copy | None) -> Copy:
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return bytes(outcome)
+        return Copy(outcome)
 
     rig = rigs(fetch, times=JwksTimes(retry_seconds=0.01))
     await eventually(lambda: rig.knows("k1"))
@@ -304,3 +306,115 @@ async def test_against_a_real_server(
     clock.now = now + 40
     await rig.keys.refresh("k3")
     assert (rig.knows("k3"), rig.keys.is_stale) == (True, False)
+
+
+async def test_what_has_not_changed_is_only_asked_about(
+    rigs: Any, key_source: Any, key_set: Any, eventually: Any, clock: Any, now: float
+) -> None:
+    """The source's 304 makes the set younger; a copy that was rejected is never asked about."""
+    key_source.body, key_source.headers = key_set("k1"), {"etag": '"one"'}
+    rig = rigs(partial(fetch_key_set, key_source.url))
+    await eventually(lambda: rig.knows("k1"))
+
+    key_source.status, key_source.body = 304, b""
+    clock.now = now + 100
+    await rig.keys.refresh("k2")
+    assert key_source.asked[-1]["if-none-match"] == '"one"'
+    assert (rig.knows("k1"), rig.changes, rig.keys.good_until) == (True, 1, now + 100 + 24 * 3600)
+
+    key_source.status, key_source.body, key_source.headers = 200, b'{"keys":[]}', {"etag": '"two"'}
+    clock.now = now + 200
+    await rig.keys.refresh("k2")
+    clock.now = now + 300
+    await rig.keys.refresh("k2")
+    assert key_source.asked[-1]["if-none-match"] == '"one"'
+
+
+async def test_another_order_rebuilds_nothing(
+    rigs: Any, source: Source, key_set: Any, eventually: Any, clock: Any, now: float
+) -> None:
+    """Of keys, or of their members: whoever verified goes on."""
+    source.body = key_set("k1", "k2")
+    rig = rigs(source)
+    await eventually(lambda: rig.knows("k1"))
+
+    turned = [dict(reversed(key.items())) for key in reversed(json.loads(source.body)["keys"])]
+    for number, body in enumerate([json.dumps({"keys": turned}, indent=1).encode(), source.body] * 2, 1):
+        source.body, clock.now = body, now + number * 100
+        await rig.keys.refresh("k3")
+    assert (source.calls, rig.changes) == (5, 1)
+
+
+async def test_decisions_are_kept_until_the_next_fetch(
+    rigs: Any, source: Source, key_set: Any, eventually: Any, clock: Any, now: float
+) -> None:
+    """So that whoever keeps one for longer than we do has forgotten it by then; an outage says nothing of keys."""
+    source.body = key_set("k1")
+    rig = rigs(source, times=JwksTimes(refresh_seconds=60, retry_seconds=5, fetch_seconds=5))
+    assert rig.keys.decisions_until == 0, "nothing is fetched yet"
+    await eventually(lambda: rig.knows("k1"))
+    assert rig.keys.decisions_until == now + 61
+
+    source.fails, clock.now = True, now + 100
+    await rig.keys.refresh("k2")
+    assert rig.keys.decisions_until == now + 111
+
+
+async def test_an_ignored_key_is_logged_once_a_change(
+    rigs: Any, source: Source, key_set: Any, eventually: Any, clock: Any, now: float
+) -> None:
+    """However often the set is read, rejected ones included."""
+    good = json.loads(key_set("k1"))["keys"]
+    odd, other = ({"kty": "EC", "kid": kid, "use": "enc"} for kid in ("odd", "other"))
+    with capture_logs() as events:
+        source.body = json.dumps({"keys": [*good, odd]}).encode()
+        rig = rigs(source)
+        await eventually(lambda: rig.knows("k1"))
+        for number, keys in enumerate([[odd], [odd], [*good, odd], [odd, *good], [*good, odd, other]], 1):
+            source.body, clock.now = json.dumps({"keys": keys}).encode(), now + number * 100
+            await rig.keys.refresh("k9")
+
+    ignored = [event["kid"] for event in events if event["event"] == "jwks.key_ignored"]
+    assert (source.calls, ignored) == (6, ["odd", "other"])
+
+
+async def test_an_outage_is_logged_once_and_a_new_cause_again(
+    rigs: Any, source: Source, eventually: Any, clock: Any, now: float
+) -> None:
+    """With the reason."""
+    source.fails = True
+    with capture_logs() as events:
+        rig = rigs(source)
+        await eventually(lambda: rig.keys.is_stale)
+        for number, why in enumerate(["down", "down", "still down"], 1):
+            source.why, clock.now = why, now + number * 100
+            await rig.keys.refresh("k1")
+
+    assert source.calls == 4
+    assert [event["error"] for event in events if event["event"] == "jwks.fetch_failed"] == ["down", "still down"]
+
+
+async def test_another_way_to_fetch_is_used_at_once(rigs: Any, source: Source, key_set: Any, eventually: Any) -> None:
+    """The keys stay meanwhile; the same way again asks nobody."""
+    source.body = key_set("k1")
+    rig = rigs(source)
+    await eventually(lambda: rig.knows("k1"))
+    rig.keys.tune(source, TIMES)
+
+    other = Source()
+    other.body = key_set("k2")
+    rig.keys.tune(other, TIMES)
+    assert rig.knows("k1")
+    await eventually(lambda: rig.knows("k2"))
+    assert (source.calls, other.calls) == (1, 1)
+
+
+async def test_a_source_is_asked_again_and_again(rigs: Any, source: Source, key_set: Any, eventually: Any) -> None:
+    """At the interval that the provider has."""
+    source.body = key_set("k1")
+    rig = rigs(source, times=JwksTimes(refresh_seconds=0.01))
+    await eventually(lambda: rig.knows("k1"))
+
+    source.body = key_set("k2")
+    await eventually(lambda: rig.knows("k2"))
+    assert not rig.knows("k1")

@@ -100,7 +100,7 @@ def denied(response: Any, status: int, code: str) -> dict[str, str]:
     assert headers["x-gateway-error"] == code
     said = MessageToDict(response.dynamic_metadata)
     assert said["reason"] in set(Reason)
-    assert said.keys() <= {"reason", "subject", "tier", "missing"}, (
+    assert said.keys() <= {"reason", "subject", "tier", "provider", "missing"}, (
         "Envoy would charge the caller, or keep the decision"
     )
     return headers
@@ -120,6 +120,7 @@ async def test_a_verified_caller(rig: Rig, mint: Any) -> None:
     assert [(o.header.key, o.header.value, o.append_action) for o in response.ok_response.headers] == [
         ("x-user-id", "u1", OVERWRITE),
         ("x-user-tier", "pro", OVERWRITE),
+        ("x-user-issuer", "platform", OVERWRITE),
         ("x-mgw-caller", "pro platform/u1", OVERWRITE),
     ]
     assert not response.ok_response.headers_to_remove

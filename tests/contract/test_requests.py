@@ -162,7 +162,7 @@ async def test_identity_headers_are_those_that_clients_cannot_send(gateway: Any,
 
     names = [option.header.key for option in answer.ok_response.headers]
 
-    assert sorted(names) == ["x-mgw-caller", "x-user-id", "x-user-tier"]
+    assert sorted(names) == ["x-mgw-caller", "x-user-id", "x-user-issuer", "x-user-tier"]
     assert set(names) & set(REMOVED_BEFORE_UPSTREAM) == {"x-mgw-caller"}
     assert all(reserved.fullmatch(name) and reserved.fullmatch(name.replace("-", "_")) for name in names)
 
@@ -240,8 +240,8 @@ async def test_the_log_reads_what_the_services_say(gateway: Any, bearer: Bearer)
     told = [protos.message_to_dict((await gateway.limit(entries)).dynamic_metadata) for _ in range(30)]
     formats = " ".join(map(str, access_log.FIELDS.values()))
 
-    shown = set(re.findall(r"request\.headers\['([^']*)'\]", formats))
-    assert shown == {"x-user-id", "x-user-tier"} and shown <= set_by_authz
+    shown = set(re.findall(r"'(x-user-[^']*)'", formats))
+    assert shown == {"x-user-id", "x-user-tier", "x-user-issuer"} and shown <= set_by_authz
     read = set(re.findall(rf"DYNAMIC_METADATA\({re.escape(filters.RATE_LIMIT)}:(\w+)\)", formats))
     assert "rule" in read
     assert {"rule"} <= {key for each in told for key in each}

@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from controlplane.config import envoy_validate
 from tests.support.clock import FakeClock
+from tests.support.key_source import tls_source
+
+__all__ = ["tls_source"]
 
 settings.register_profile("short", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])

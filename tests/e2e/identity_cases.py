@@ -555,11 +555,11 @@ TOKENS = [
     # identity headers of the client's own
     *(
         request(f"the client's own {name}", [(name, "admin"), ("X-User-Tier", "enterprise")], NOBODY)
-        for name in ("X-User-ID", "x_user_id", "X-User_Id", "X-MGW-Identified", "X_User_Tier")
+        for name in ("X-User-ID", "x_user_id", "X-User_Id", "X-MGW-Identified", "X_User_Tier", "X-User-Issuer")
     ),
     *(
         with_token(f"a token and the client's own {name}", partial(_with_header_of_its_own, name))
-        for name in ("X-User-ID", "x_user_id", "X-User-Tier", "x_user_tier")
+        for name in ("X-User-ID", "x_user_id", "X-User-Tier", "x_user_tier", "X-User-Issuer", "x_user_issuer")
     ),
     # API keys
     request("an API key", [("X-API-Key", API_KEY)], ("key:partner", "free")),

@@ -228,6 +228,9 @@ SPOOFED = [
     "X-User-Tier",
     "x_user_tier",
     "X-User_Tier",
+    "X-User-Issuer",
+    "x_user_issuer",
+    "X-User_ISSUER",
     "X-Gateway-Error",
     "X_Gateway_User",
     "X-Mgw-Bad-Request",
@@ -255,13 +258,19 @@ def test_a_reserved_header_of_the_client_goes_nowhere(gateway: Gateway, name: st
 
     assert (named.status, named.value("x-ratelimit-limit")) == (200, "200")
     assert (Echo.of(named).values("x-user-id"), Echo.of(named).values("x-user-tier")) == ([subject], ["free"])
+    assert (Echo.of(named).values("x-user-issuer"), Echo.of(nobody).values("x-user-issuer")) == (["platform"], [])
     assert (nobody.status, nobody.value("x-ratelimit-limit")) == (200, "100")
     assert b"spoofed" not in named.body + nobody.body
 
 
 def test_a_reserved_header_is_gone_where_nobody_is_asked(gateway: Gateway) -> None:
     """A route without authentication strips them too."""
-    headers = [("X-User-ID", "spoofed"), ("x_user_tier", "spoofed"), ("X-Forwarded-For", client_address())]
+    headers = [
+        ("X-User-ID", "spoofed"),
+        ("x_user_tier", "spoofed"),
+        ("X-User-Issuer", "spoofed"),
+        ("X-Forwarded-For", client_address()),
+    ]
 
     answer = gateway.ask("/t/open", headers=headers, bearer_token=token(tier="pro"))
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.e2e.identity_cases import (
+    API_KEY,
     BAD,
     DEAR_KEY,
     EDGE,
@@ -27,6 +28,7 @@ from tests.e2e.identity_cases import (
     NOBODY,
     PEM,
     PROVIDERS,
+    RSA,
     SECRETS,
     STOLEN,
     TOKENS,
@@ -87,10 +89,9 @@ def decisions(gateway: Gateway) -> float:
 def caller(answer: Answer) -> Caller:
     """Whom the upstream was told of, each header at most once."""
     echo = Echo.of(answer)
-    assert [len(echo.values(name)) for name in ("x-user-id", "x-user-tier")] in ([0, 0], [1, 1])
-    assert not any(
-        re.match(r"x[-_](user[-_](id|tier)|mgw[-_])", name) for name in echo.names() - {"x-user-id", "x-user-tier"}
-    )
+    ours = ("x-user-id", "x-user-tier", "x-user-issuer")
+    assert [len(echo.values(name)) for name in ours] in ([0, 0, 0], [1, 1, 1])
+    assert not any(re.match(r"x[-_](user[-_](id|tier|issuer)|mgw[-_])", name) for name in echo.names() - set(ours))
     who = (echo.value("x-user-id") or "").encode("latin-1").decode()
     return who, echo.value("x-user-tier") or "anonymous"
 
@@ -141,6 +142,53 @@ def test_one_provider(one: Gateway, case: Case) -> None:
 def test_several_providers(several: Gateway, case: Case) -> None:
     """A token is believed by its own provider's rules only: keys, algorithms, issuer, audiences, claims, leeway."""
     judge(several, case, "/t/required", "/t/optional")
+
+
+def vouched(answer: Answer) -> tuple[str | None, ...]:
+    """Whom the upstream was told of, and by whom."""
+    assert answer.status == 200, answer.body
+    echo = Echo.of(answer)
+    return tuple(echo.value(name) for name in ("x-user-id", "x-user-issuer"))
+
+
+@pytest.mark.parametrize("path", ["/t/required", "/t/strict-optional"])
+def test_two_issuers_have_a_user_of_one_name(several: Gateway, path: str) -> None:
+    """The upstream and the log can tell them apart, on every way that a decision can take."""
+    who = unique("alice")
+    tokens = {
+        "platform": compact(JWT, claims(sub=who, iss=ISSUER["platform"])),
+        "idp": RSA.sign(claims(sub=who, iss=ISSUER["idp"])),
+        "edge": EDGE.sign(claims(sub=who, iss=ISSUER["edge"])),
+    }
+    for provider, token in [*tokens.items(), *tokens.items()]:  # asked about, then remembered
+        plain = several.ask(path, headers=scheme(token))
+        told = several.ask(f"{path}?a=1", headers=[*scheme(token), ("X-User-Issuer", "apikey")])
+
+        assert vouched(plain) == vouched(told) == (who, provider)
+        for answer in (plain, told):
+            line = several.log_line(answer.value("x-request-id") or "")
+            assert (line["user_id"], line["provider"]) == (who, provider)
+
+
+def test_an_api_key_vouches_for_its_caller(one: Gateway) -> None:
+    """As `apikey`, which no provider can be called."""
+    answer = one.ask("/t/required", headers=[("X-API-Key", API_KEY), ("X-User-Issuer", "platform")])
+
+    assert vouched(answer) == ("key:partner", "apikey")
+    assert one.log_line(answer.value("x-request-id") or "")["provider"] == "apikey"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/t/optional", 200), ("/t/optional?a=1", 200), ("/t/required", 401), ("/t/../a", 404)]
+)
+def test_nobody_vouches_for_nobody(one: Gateway, path: str, status: int) -> None:
+    """Whatever a client says of itself, the upstream and the log hear nothing of it."""
+    answer = one.ask(path, headers=[("X-User-Issuer", "platform"), ("x_user_issuer", "platform")])
+
+    assert answer.status == status
+    assert "provider" not in one.log_line(answer.value("x-request-id") or "")
+    if status == 200:
+        assert vouched(answer) == (None, None)
 
 
 def test_who_is_asked(mode: str, one: Gateway, several: Gateway) -> None:
@@ -318,7 +366,7 @@ def test_what_is_served_needs_no_reason(one: Gateway) -> None:
 
 
 IDENTITY = ("X-Mgw-Identity", "x_mgw_identity", "X-MGW_Identity", "x-mgw-identity")
-CLAIMED = ("X-Mgw-Caller", "X-User-Id", "X-User-Tier")
+CLAIMED = ("X-Mgw-Caller", "X-User-Id", "X-User-Tier", "X-User-Issuer")
 
 
 @pytest.mark.parametrize("word", ["known", "unverified"])

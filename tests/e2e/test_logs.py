@@ -69,7 +69,7 @@ def test_a_verified_caller_is_named(gateway: Gateway) -> None:
 
     _, line = asked(gateway, PATH, "GET", bearer(token(sub=subject, tier="pro")), ("X-User-ID", "eve"))
 
-    assert (line["user_id"], line["tier"], line["level"]) == (subject, "pro", "INFO")
+    assert (line["user_id"], line["tier"], line["provider"], line["level"]) == (subject, "pro", "platform", "INFO")
 
 
 def test_a_bad_token_names_nobody(gateway: Gateway) -> None:
@@ -77,6 +77,7 @@ def test_a_bad_token_names_nobody(gateway: Gateway) -> None:
     status, line = asked(gateway, "/t/required", "GET", bearer(token(sub="eve", ttl=-5)))
 
     assert (status, line["error"], line["user_id"], line["tier"]) == (401, "AUTH_FAILED", "anonymous", "anonymous")
+    assert "provider" not in line
 
 
 def test_a_429_is_a_warning(gateway: Gateway) -> None:

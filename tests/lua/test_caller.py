@@ -21,11 +21,16 @@ def told(in_quotas: bool) -> tuple[dict[str, str], dict[str, Any]]:
 def test_a_known_caller() -> None:
     """The upstream gets the caller's identity in place of any other, and authz is not asked."""
     worker = Worker("caller", {"in_quotas": False})
-    headers = Headers({"x-user-id": "another"})
+    headers = Headers({"x-user-id": "another", "x-user-issuer": "another"})
 
-    worker.set_known(headers, worker.new("u1", "pro", "idp/u1", 9))
+    worker.set_known(headers, worker.new("u/1", "pro", "idp/u/1", 9))
 
-    assert headers.values == {"x-user-id": "u1", "x-user-tier": "pro", "x-mgw-identity": "known"}
+    assert headers.values == {
+        "x-user-id": "u/1",
+        "x-user-tier": "pro",
+        "x-user-issuer": "idp",
+        "x-mgw-identity": "known",
+    }
 
 
 @pytest.mark.parametrize(

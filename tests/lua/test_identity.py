@@ -37,7 +37,7 @@ def the_config(**provider: Any) -> GatewayConfig:
 def a_worker(**provider: Any) -> Worker:
     constants = jwt_authn.constants(the_config(**provider), jwt_authn.NO_KEYS)
     assert constants["providers"], "Envoy would have no key of this provider"
-    return Worker("identity", constants | {"in_quotas": False})
+    return Worker("identity", constants | {"in_quotas": False, "version": "v1"})
 
 
 WORKER = a_worker()
@@ -55,7 +55,8 @@ def identified(
     """The caller whom the script finds in a token that jwt_authn has verified."""
     authorization = f"{scheme}{encoded(header)}.{encoded(claims)}.{signature}"
     metadata = worker.metadata(jwt_authn={verified_by: {"alg": "RS256"}})
-    found = worker.identify(worker.table(settings or {"auth": "required"}), metadata, authorization, NOW)
+    asked = {"auth": "required", "verifier": "v1"} | (settings or {})
+    found = worker.identify(worker.table(asked), metadata, authorization, NOW)
     return None if found is None else python(found)
 
 
@@ -244,12 +245,14 @@ def test_issuers(issuer: str | None, known: bool) -> None:
         ({"revoked": ",idp,"}, False),
         ({"revoked": ",other,"}, True),
         ({"revoked_ids": "yes"}, True),
+        ({"verifier": "v2"}, False),
+        ({"verifier": ""}, False),
     ],
     ids=str,
 )
 def test_what_the_route_asks(settings: dict[str, str], known: bool) -> None:
-    """Scopes and claims, tiers, providers and revocations: whoever might not pass is for authz to decide."""
-    assert (identified(settings={"auth": "required"} | settings) is not None) is known
+    """Scopes and claims, tiers, providers, revocations, other keys: whoever might not pass is for authz to decide."""
+    assert (identified(settings=settings) is not None) is known
 
 
 def test_a_token_with_an_id_where_ids_are_revoked() -> None:
@@ -257,7 +260,7 @@ def test_a_token_with_an_id_where_ids_are_revoked() -> None:
     claims = CLAIMS | {"jti": "t1"}
 
     assert identified(claims) is not None
-    assert identified(claims, settings={"auth": "required", "revoked_ids": "yes"}) is None
+    assert identified(claims, settings={"revoked_ids": "yes"}) is None
 
 
 @pytest.mark.parametrize("scheme", ["bearer ", "Bearer  ", "", "Basic ", "Bearer a, Bearer "])
@@ -271,7 +274,7 @@ def test_another_filters_word_is_none() -> None:
     authorization = f"Bearer {encoded(HEADER)}.{encoded(CLAIMS)}.AAAA"
 
     assert identified(verified_by="other") is None
-    assert WORKER.identify(WORKER.table({}), WORKER.metadata(), authorization, NOW) is None
+    assert WORKER.identify(WORKER.table({"verifier": "v1"}), WORKER.metadata(), authorization, NOW) is None
 
 
 def test_a_long_token() -> None:

@@ -99,7 +99,7 @@ class TestCallers:
         """Nothing is said of its caller, so authz is asked."""
         found = asked(a_worker(), TOKEN)
 
-        assert {"x-user-id", "x-mgw-identity"}.isdisjoint(found.request.values)
+        assert {"x-user-id", "x-user-issuer", "x-mgw-identity"}.isdisjoint(found.request.values)
 
     @pytest.mark.parametrize(
         ("remote", "client"),

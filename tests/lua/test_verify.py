@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.translate import jwt_authn
+from controlplane.translate.lua_literal import Literal
 from tests.lua.support.envoy import Stream
 from tests.lua.support.worker import Worker
 from tests.lua.test_identity import CLAIMS, HEADER, NOW, encoded, the_config
@@ -16,8 +17,10 @@ AUTHZ = "envoy.filters.http.ext_authz"
 
 
 def verified(settings: dict[str, str], in_quotas: bool = False, verified_by: str = "idp") -> Stream:
-    worker = Worker("verify", jwt_authn.constants(the_config(), jwt_authn.NO_KEYS) | {"in_quotas": in_quotas})
-    stream = worker.stream({"authorization": TOKEN, "x-mgw-identity": "unverified"}, settings, now=NOW)
+    told: dict[str, Literal] = {"in_quotas": in_quotas, "version": "v1"}
+    worker = Worker("verify", jwt_authn.constants(the_config(), jwt_authn.NO_KEYS) | told)
+    asked = settings | {"verifier": "v1"}
+    stream = worker.stream({"authorization": TOKEN, "x-mgw-identity": "unverified"}, asked, now=NOW)
     stream.dynamic["envoy.filters.http.jwt_authn"] = {verified_by: {}}
     return worker.request(stream)
 
@@ -30,6 +33,7 @@ def test_what_is_told_of_a_verified_caller(in_quotas: bool) -> None:
         "authorization": TOKEN,
         "x-user-id": "u1",
         "x-user-tier": "pro",
+        "x-user-issuer": "idp",
         "x-mgw-identity": "known",
     }
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.key_source import key_source
+from tests.support.key_source import key_source, tls_source
 
-__all__ = ["key_source"]
+__all__ = ["key_source", "tls_source"]

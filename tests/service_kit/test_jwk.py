@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from authz_service.keys import read_key_set
 from controlplane.config.jwks import from_pem, pinned
 from controlplane.config.model import Provider
-from service_kit.jwk import ALGORITHMS, MAX_KEYS, KeyUnreadable, UnusableKey, members, public_jwk, read_jwk, read_pem
+from service_kit.jwk import (
+    ALGORITHMS,
+    MAX_KEYS,
+    KeyUnreadable,
+    UnusableKey,
+    fingerprint,
+    members,
+    public_jwk,
+    read_jwk,
+    read_pem,
+)
 
 PUBLIC_ALGORITHMS = ("RS256", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 KEYS: dict[str, Any] = {
@@ -41,6 +51,47 @@ def test_a_key_is_the_same_as_pem_and_as_jwk(algorithm: str) -> None:
     assert not isinstance(from_key, UnusableKey)
     assert algorithm in from_text.algorithms == from_key.algorithms
     assert from_pem(pem) == {"keys": [public_jwk(material)]}
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+@pytest.mark.parametrize("name", ["alg", "use", "key_ops", "kid", "d", "k", "x5c", "x5t"])
+def test_a_member_that_says_nothing_is_as_absent(name: str, nothing: str | None) -> None:
+    """Some sources write null for what a key does not have."""
+    key = public_jwk(KEYS["RS256"])
+    key.pop("key_ops", None)
+
+    assert fingerprint({"keys": [key | {name: nothing}]}) == fingerprint({"keys": [key]})
+    assert pinned({"keys": [key | {name: nothing}]}, a_provider()) == pinned({"keys": [key]}, a_provider())
+    found = read_jwk(key | {name: nothing}, ALGORITHMS)
+    assert not isinstance(found, UnusableKey)
+    assert (found.kid, found.algorithms) == (None, read_pem(pem_of("RS256"), ALGORITHMS).algorithms)
+
+
+def pem_of(algorithm: str) -> str:
+    pem: bytes = KEYS[algorithm].public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kid": "b"}, {"use": "enc"}, {"alg": "RS512"}, {"e": "AQAC"}, {"key_ops": ["sign"]}, {"d": "AQ"}],
+    ids=str,
+)
+def test_another_key_has_another_fingerprint(change: dict[str, Any]) -> None:
+    """Whatever decides whether and how a key is used; a comment does not."""
+    key = public_jwk(KEYS["RS256"]) | {"kid": "a"}
+
+    assert fingerprint({"keys": [key | change]}) != fingerprint({"keys": [key]})
+    assert fingerprint({"keys": [key | {"comment": change}]}) == fingerprint({"keys": [key]})
+
+
+def test_the_order_says_nothing() -> None:
+    """Of keys, of their members, and of their operations; a key that is there twice is another set."""
+    one, other = (public_jwk(KEYS[name]) | {"key_ops": ["verify", "sign"]} for name in ("RS256", "ES256"))
+    turned = [dict(reversed(key.items())) | {"key_ops": ["sign", "verify"]} for key in (other, one)]
+
+    assert fingerprint({"keys": turned}) == fingerprint(json.dumps({"keys": [one, other]}).encode())
+    assert fingerprint({"keys": [one, one]}) != fingerprint({"keys": [one]})
 
 
 JUNK: st.SearchStrategy[Any] = st.sampled_from(

@@ -8,16 +8,17 @@
 local names, config = ...
 
 local header, mark, key = names.header, names.mark, names.key
-local USER_ID, USER_TIER, IDENTITY, CALLER = header.USER_ID, header.USER_TIER, header.IDENTITY, header.CALLER
+local USER_ID, USER_TIER, USER_ISSUER = header.USER_ID, header.USER_TIER, header.USER_ISSUER
+local IDENTITY, CALLER = header.IDENTITY, header.CALLER
 local KNOWN, AUTHZ = mark.KNOWN, names.namespace.AUTHZ
 local TIER_KEY, CALLER_KEY = key.TIER, key.CALLER
 local IN_QUOTAS = config.in_quotas
 
 -- `name` is PROVIDER/SUBJECT, and the identity holds until `ends`. `account` names the caller's leases, `bucket` its
--- quota.
+-- quota. A provider's name has no slash.
 local function new(subject, tier, name, ends)
   return {
-    subject = subject, tier = tier, name = name, ends = ends,
+    subject = subject, tier = tier, issuer = string.match(name, "^[^/]*"), name = name, ends = ends,
     account = "\0" .. tier .. "\0" .. name, bucket = tier .. " " .. name,
   }
 end
@@ -26,6 +27,7 @@ end
 local function set_known(headers, caller)
   headers:replace(USER_ID, caller.subject)
   headers:replace(USER_TIER, caller.tier)
+  headers:replace(USER_ISSUER, caller.issuer)
   headers:replace(IDENTITY, KNOWN)
 end
 

@@ -5,7 +5,7 @@
 -- Why the token's text is read again: jwt_authn's reader takes single quotes, trailing commas and the like, and what it
 -- passes on has lost nulls and the length of numbers. What authz's strict reader rejects must not pass here.
 --
--- Needs: names, config (providers, tiers), base64url, plain_json, caller.
+-- Needs: names, config (providers, tiers, version), base64url, plain_json, caller.
 -- Gives: identify(settings, metadata, authorization, now).
 
 local names, config, base64url, plain_json, caller = ...
@@ -15,7 +15,7 @@ local is_canonical, decoded = base64url.is_canonical, base64url.decoded
 local plain_object, member, new_caller = plain_json.object, plain_json.member, caller.new
 
 local VERIFIED = names.namespace.JWT_AUTHN
-local PROVIDERS, TIERS = config.providers, config.tiers
+local PROVIDERS, TIERS, VERSION = config.providers, config.tiers, config.version
 local MAX_TOKEN, MAX_SUBJECT, MAX_KID = 8192, 256, 256
 local TYPES = {["at+jwt"] = true, ["application/at+jwt"] = true}
 
@@ -123,8 +123,10 @@ local function verified_by(metadata)
   return nil
 end
 
--- The token's caller; nil if authz has to decide.
+-- The token's caller; nil if authz has to decide. A connection that is being drained may still have a verifier with
+-- keys that hold no longer.
 local function identify(settings, metadata, authorization, now)
+  if settings.verifier ~= VERSION then return nil end
   local provider = verified_by(metadata)
   if provider == nil or settings.ask or #authorization > MAX_TOKEN + 7 then return nil end
   local head, body, signature = match(authorization, "^Bearer ([%w_-]+)%.([%w_-]+)%.([%w_-]+)$")

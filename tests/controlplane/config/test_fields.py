@@ -97,15 +97,15 @@ def test_header_names(name: str, good: bool) -> None:
     assert fits(fields.HeaderName, name) is good
 
 
-@pytest.mark.parametrize("name", ["x-api-key", "apikey", "x-partner-2", "x-users", "a" * 64])
+@pytest.mark.parametrize("name", ["x-api-key", "X-Api-Key", "apikey", "x-partner-2", "x-users", "a" * 64])
 def test_headers_for_a_credential(name: str) -> None:
-    """A name of its own, in lower case."""
+    """A name of its own, in whatever case."""
     assert fits(fields.CredentialHeader, name)
 
 
-@pytest.mark.parametrize("name", ["X-Api-Key", "x_api_key", "", "a" * 65, "x-api-key\n", ":path"])
+@pytest.mark.parametrize("name", ["x_api_key", "", "a" * 65, "x-api-key\n", ":path"])
 def test_other_spellings_are_no_headers_for_a_credential(name: str) -> None:
-    """Upper case or an underscore would never be seen by who looks for the header."""
+    """An underscore would never be seen by who looks for the header."""
     assert not fits(fields.CredentialHeader, name)
 
 
@@ -119,7 +119,7 @@ def test_a_credential_takes_no_other_ones_header(name: str) -> None:
 @pytest.mark.parametrize("name", ["x-user-key", *(name for name in Header if name.startswith(("x-mgw-", "x-user-")))])
 def test_a_credential_takes_no_header_that_is_removed(name: str) -> None:
     """Of a client's headers those are gone before anyone looks for a key: every key would be missing."""
-    with pytest.raises(ValueError, match="are the gateway's own, and a client's are removed"):
+    with pytest.raises(ValueError, match="has a meaning of its own"):
         fields.check_credential_header(name)
 
 

@@ -233,7 +233,18 @@ def test_bad_endpoints(url: str, message: str) -> None:
         (model.ApiKey, {"name": "k", "sha256": "A" * 64, "subject": "s"}, "sha256"),
         (model.ApiKey, {"name": "k", "sha256": "a" * 64, "subject": "é" * 129}, "subject"),
         (model.ApiKey, {"name": "k", "sha256": "a" * 64, "subject": "a\nb"}, "subject"),
-        (model.Auth, {"providers": [PROVIDER], "api_key_header": "authorization"}, "api_key_header"),
+        *(
+            (model.Auth, {"providers": [PROVIDER], "api_key_header": name}, "api_key_header")
+            for name in (
+                "authorization",
+                "Cookie",
+                "content-type",
+                "X-User-ID",
+                "x-mgw-caller",
+                "x-forwarded-for",
+                "x y",
+            )
+        ),
         (model.Auth, {"providers": []}, "providers"),
         (model.RevokedSubject, {"provider": "p", "subject": "s", "issued_before": 10**400}, "issued_before"),
         (model.Limit, {"rps": 0, "rpm": 1, "burst": 1}, "rps"),

@@ -80,6 +80,8 @@ def test_authz_sees_credentials_and_nothing_else() -> None:
         ("x-user-id", True),
         ("x_user_id", True),
         ("x-user_tier", True),
+        ("x-user-issuer", True),
+        ("x_user-issuer", True),
         ("x-mgw-bad-request", True),
         ("x_mgw_bad_request", True),
         ("x-gateway-error", True),

@@ -173,5 +173,43 @@ def test_what_the_script_is_told_of_a_route(
     """What may decide against a caller; scopes and claims are left to authz."""
     config = the_config(PUBLIC, revocations=revocations)
 
-    assert jwt_authn.route_settings(a_route(auth="required", **route), config) == told
-    assert jwt_authn.route_settings(a_route(auth="required", **route), a_config()) == {}
+    assert jwt_authn.route_settings(a_route(auth="required", **route), config, "v1") == told | {"verifier": "v1"}
+    assert jwt_authn.route_settings(a_route(auth="required", **route), a_config(), "") == {}
+
+
+def fetched(*keys: dict[str, Any]) -> EnvoyKeys:
+    return EnvoyKeys(fetched={"remote": {"keys": list(keys)}})
+
+
+ONE, OTHER = (ED25519 | {"kid": kid} for kid in ("one", "other"))
+
+
+def test_the_order_of_published_keys_says_nothing() -> None:
+    """A source that alternates between two orders changes neither the filter nor the version of it."""
+    config = the_config(REMOTE)
+
+    assert filter_of(config, fetched(ONE, OTHER)) == filter_of(config, fetched(OTHER, ONE))
+    assert jwt_authn.version(config, fetched(ONE, OTHER)) == jwt_authn.version(config, fetched(OTHER, ONE))
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (the_config(REMOTE), fetched(ONE)),
+        (the_config(REMOTE | {"audiences": ["a"]}), fetched(ONE, OTHER)),
+        (the_config(REMOTE | {"default_tier": "pro"}), fetched(ONE, OTHER)),
+        (the_config(PUBLIC), NO_KEYS),
+        (the_config(REMOTE), NO_KEYS),
+    ],
+    ids=["withdrawn", "audiences", "default tier", "another provider", "no keys"],
+)
+def test_a_verifier_that_differs_has_another_version(config: GatewayConfig, keys: EnvoyKeys) -> None:
+    """So that connections which still have the earlier one can be told."""
+    before = jwt_authn.version(the_config(REMOTE), fetched(ONE, OTHER))
+
+    assert jwt_authn.version(config, keys) != before
+
+
+def test_without_a_verifier_there_is_no_version() -> None:
+    """In the default mode, and before the keys are there."""
+    assert jwt_authn.version(a_config(), NO_KEYS) == jwt_authn.version(the_config(REMOTE), NO_KEYS) == ""

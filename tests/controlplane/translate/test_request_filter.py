@@ -211,6 +211,8 @@ def test_an_error_has_ids_and_cors_headers(ask: Ask) -> None:
         "X-User-ID",
         "x_user_id",
         "X-USER_TIER",
+        "X-User-Issuer",
+        "x_user_issuer",
         "x-mgw-bad-request",
         "X_MGW_Client_Request_Id",
         "x-gateway-error",

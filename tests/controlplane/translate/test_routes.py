@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from controlplane import protos
 from controlplane.config.model import GatewayConfig, Route
 from controlplane.translate import filters, leases
+from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
 from controlplane.translate.routes import route_configuration
 from tests.support.configs import a_config, a_route, a_service, default_config, rich_config
 
@@ -344,6 +345,27 @@ def test_upstreams_cannot_speak_for_the_gateway() -> None:
         "ratelimit",
         "ratelimit-policy",
     }
+
+
+KEYS = [{"name": "k", "sha256": "0" * 64, "subject": "s"}]
+
+
+@pytest.mark.parametrize(
+    ("auth", "kept_here"),
+    [
+        ({}, set()),
+        ({"api_keys": KEYS}, {"x-api-key"}),
+        ({"api_keys": KEYS, "api_key_header": "X-Key"}, {"x-key"}),
+        ({"api_keys": KEYS, "forward_credentials": {"api_key": True}}, set()),
+        ({"api_keys": KEYS, "forward_credentials": {"authorization": False}}, {"authorization", "x-api-key"}),
+    ],
+)
+def test_credentials_that_no_upstream_gets(auth: dict[str, Any], kept_here: set[str]) -> None:
+    """API keys, unless the document says otherwise; tokens, if it does."""
+    provider = {"name": "p", "algorithms": ["HS256"], "secret": "${S}"}
+    found = route_configuration(a_config(auth={"providers": [provider]} | auth))
+
+    assert set(found.request_headers_to_remove) - set(REMOVED_BEFORE_UPSTREAM) == kept_here
 
 
 def cors_of(config: GatewayConfig) -> dict[str, Any]:
