@@ -189,7 +189,7 @@ async def test_a_403_says_who_it_was(
     response = await rig.check({"authorization": f"Bearer {mint(scope='r')}"}, auth="required", **asked)
 
     assert denied(response, 403, "FORBIDDEN").get("www-authenticate") == challenge
-    assert MessageToDict(response.dynamic_metadata) == {"subject": "u1", "tier": "free"} | why
+    assert MessageToDict(response.dynamic_metadata) == {"subject": "u1", "tier": "free", "provider": "platform"} | why
 
 
 @pytest.mark.parametrize(
