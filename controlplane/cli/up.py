@@ -67,6 +67,7 @@ def command(
 def _revive(directory: RunDirectory, only: list[str], wrap: list[str]) -> int | None:
     """The directory is up: start its dead parts again, if that is what was asked for."""
     from controlplane.local import control, supervisor
+    from controlplane.local.kept_environment import digests
 
     if not only:
         run = read_run(directory) or {}
@@ -74,9 +75,15 @@ def _revive(directory: RunDirectory, only: list[str], wrap: list[str]) -> int | 
             f"{directory.path} is already up at {run.get('gateway', 'an address that is not known yet')}: "
             "`mgw down` stops it, `--only NAME` starts a dead part again"
         )
-    request = {"verb": "start", "only": only, "wrap": wrap}
-    started = control.ask(directory, request, supervisor.READY_SECONDS + 10)["started"]
+    request = {"verb": "start", "only": only, "wrap": wrap, "environment": digests(os.environ)}
+    reply = control.ask(directory, request, supervisor.READY_SECONDS + 10)
+    started, kept = reply["started"], reply["kept"]
     _say(f"started {', '.join(started)}" if started else "all of that runs already")
+    if kept:
+        _say(
+            f"{', '.join(kept)} is not what this gateway was started with, and it keeps the old value: "
+            "`mgw down` and another `mgw up` take the new one"
+        )
     return None
 
 

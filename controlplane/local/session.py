@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from controlplane.local import control
+from controlplane.local import control, kept_environment
 from controlplane.local.exits import FAILED, OK, Failure
 from controlplane.local.follow import follow
 from controlplane.local.options import parse_only, parse_wraps
@@ -130,13 +130,21 @@ def _handler(supervisor: Supervisor, end: asyncio.Event) -> control.Handler:
                 return {"components": supervisor.status()}
             case "start":
                 wraps = parse_wraps(request.get("wrap", []))
-                return {"started": await supervisor.start(parse_only(request["only"]), wraps)}
+                started = await supervisor.start(parse_only(request["only"]), wraps)
+                return {"started": started, "kept": _kept(supervisor.plan, request.get("environment", {}))}
             case "stop":
                 end.set()
                 return {}
         raise Failure(f"no such request: {request}")
 
     return handle
+
+
+def _kept(plan: Plan, here: Mapping[str, str]) -> list[str]:
+    """The variables of whoever asks that this gateway does not take over."""
+    started = [os.environ, *(part.env for part in plan.parts)]
+    config = next((environment["MGW_CONFIG"] for environment in started[1:] if "MGW_CONFIG" in environment), None)
+    return kept_environment.kept(here, started, kept_environment.read_document(config))
 
 
 def say(text: str) -> None:

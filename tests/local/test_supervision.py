@@ -42,6 +42,29 @@ def test_parts_run_until_down_and_then_are_gone(mgw: Mgw) -> None:
     assert mgw("down").returncode == 0
 
 
+def test_another_secret_in_the_environment_is_not_taken_over_in_silence(mgw: Mgw) -> None:
+    """`up --only` goes on with what the gateway was started with, and names what is another one by now."""
+    mgw(*LIGHT, JWT_SECRET="o" * 32, LOG_LEVEL="info")
+
+    same = mgw("up", "--only", "redis", JWT_SECRET="o" * 32, LOG_LEVEL="info", HOME="/nowhere")
+    other = mgw("up", "--only", "redis", JWT_SECRET="n" * 32, LOG_LEVEL="debug")
+    without = mgw("up", "--only", "redis")
+
+    told = "JWT_SECRET, LOG_LEVEL is not what this gateway was started with, and it keeps the old value"
+    assert [told in each.stderr for each in (same, other, without)] == [False, True, False]
+    assert "keeps" not in same.stderr + without.stderr
+    assert [each.returncode for each in (same, other, without)] == [0, 0, 0]
+
+
+def test_the_secret_that_it_made_is_no_other_one(mgw: Mgw) -> None:
+    """Whoever exports what the gateway has chosen for itself says the same."""
+    mgw(*LIGHT)
+    secret = (mgw.directory / "jwt_secret").read_text().strip()
+
+    assert "keeps" not in mgw("up", "--only", "redis", JWT_SECRET=secret).stderr
+    assert "JWT_SECRET is not what" in mgw("up", "--only", "redis", JWT_SECRET=secret + "x").stderr
+
+
 def test_a_part_that_was_killed_stays_dead_until_it_is_asked_for(mgw: Mgw) -> None:
     """Death is told and left alone; `up --only` brings the part back at its old address, with a new pid."""
     mgw(*LIGHT)
