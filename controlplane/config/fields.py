@@ -114,15 +114,6 @@ def check_upstream_url(value: str) -> str:
     return value
 
 
-def check_origin(value: str) -> str:
-    if value == "*":
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
-        raise ValueError("an origin is SCHEME://HOST[:PORT], or *")
-    return value
-
-
 ClaimName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(check_claim_name)]
 """A claim's own name, or where it is: a name that begins with `/` is an RFC 6901 pointer."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 
 from controlplane.config.auth_model import (
     ApiKey,
@@ -19,6 +19,7 @@ from controlplane.config.auth_model import (
     RevokedSubject,
     SigningSecret,
 )
+from controlplane.config.cors_model import Cors
 from controlplane.config.fields import (
     IDEMPOTENT,
     Algorithm,
@@ -27,8 +28,6 @@ from controlplane.config.fields import (
     Model,
     RequestLines,
     Seconds,
-    check_origin,
-    split_commas,
 )
 from controlplane.config.limits_model import GlobalLimit, Leases, Limit, Limits, RuleLimit
 from controlplane.config.route_model import Match, Route
@@ -118,23 +117,6 @@ class Listener(Model):
     """What a client's HTTP/2 connection may use."""
 
 
-class Cors(Model):
-    """Which origins may read answers in a browser."""
-
-    allow_origins: Annotated[list[Annotated[str, AfterValidator(check_origin)]], BeforeValidator(split_commas)] = []
-    """The origins that may read responses, such as `https://app.example.com`, or `*`. One text with commas is taken
-    too, as an environment variable can only hold text. Empty: no CORS headers.
-    """
-    allow_methods: list[Method] = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-    """The methods that a preflight allows."""
-    allow_headers: list[HeaderName] = ["authorization", "content-type", "x-request-id", "x-correlation-id"]
-    """The request headers that a preflight allows."""
-    allow_credentials: bool = True
-    """Whether browsers may send cookies and authorization. It has no effect where every origin is allowed."""
-    max_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
-    """How long a browser may keep a preflight's response, in seconds."""
-
-
 class SecurityHeaders(Model):
     """Headers that tell browsers to be careful with answers."""
 
@@ -165,7 +147,7 @@ class GatewayConfig(Model):
     limits: Limits
     """How much callers may ask."""
     cors: Cors = Cors()
-    """Which web pages may read responses."""
+    """Which web pages may read responses. A route may have its own."""
     security_headers: SecurityHeaders = SecurityHeaders()
     """Headers that make browsers careful."""
     log: Log = Log()

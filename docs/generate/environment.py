@@ -23,7 +23,7 @@ DOCUMENT: Mapping[str, tuple[str, str]] = {
     "SONA_SERVICE_URL": ("`http://localhost:8082`", "The service `sona`."),
     "SYNC_SERVICE_URL": ("`http://localhost:8083`", "The service `sync`."),
     "AUTH_SERVICE_URL": ("`http://localhost:8084`", "The service `auth`."),
-    "ALLOWED_ORIGINS": ("none", "Origins for CORS, separated by commas."),
+    "ALLOWED_ORIGINS": ("none", "Origins for CORS, separated by commas; `https://*.example.com` is every subdomain."),
     "JWT_SECRET": ("none", "The secret of the provider `platform`, 32 bytes or more. Only the authz service reads it."),
 }
 """What the default document refers to. Another document refers to what it likes."""

@@ -221,6 +221,8 @@ def test_bad_endpoints(url: str, message: str) -> None:
     [
         (model.Cors, {"allow_origins": ["a.example"]}, "allow_origins.0"),
         (model.Cors, {"allow_origins": ["https://a/"]}, "allow_origins.0"),
+        (model.Cors, {"expose_headers": ["x y"]}, "expose_headers.0"),
+        (model.Route, ROUTE | {"cors": {"allow_origins": "https://a,b"}}, "cors.allow_origins.1"),
         (model.Cors, {"allow_origins": "https://a,ftp://b"}, "allow_origins.1"),
         (model.Cors, {"allow_headers": ["x\r\nset-cookie: a"]}, "allow_headers.0"),
         (model.Cors, {"allow_methods": ["TRACE"]}, "allow_methods.0"),
