@@ -26,8 +26,10 @@ from controlplane.config.fields import (
     HeaderName,
     Method,
     Model,
+    ParameterName,
     RequestLines,
     Seconds,
+    ShownQuery,
 )
 from controlplane.config.limits_model import GlobalLimit, Leases, Limit, Limits, RuleLimit
 from controlplane.config.route_model import Match, Route
@@ -129,10 +131,16 @@ class SecurityHeaders(Model):
 
 
 class Log(Model):
-    """Which requests get a line on standard output. `failed`: those answered with 400 or more."""
+    """The access log: which requests get a line on standard output, and what it shows of their queries."""
 
     requests: RequestLines = "all"
     """`all`, or `failed`: only requests with a status of 400 or more."""
+    query: ShownQuery = "masked"
+    """`masked`: what may be a credential is `***`. `none`: no query is logged. `full`: queries are logged as they came,
+    credentials too. Paths are masked whatever is said here.
+    """
+    mask_parameters: Annotated[list[ParameterName], Field(max_length=100)] = []
+    """Further parameters whose values are never shown, such as `customer_number`. `-`, `_` and case do not count."""
 
 
 class GatewayConfig(Model):

@@ -258,6 +258,11 @@ def credentials_and_any_do_not_mix(config: GatewayConfig) -> Iterator[Finding]:
             yield (*path, "expose_headers"), "* needs allow_credentials: false; with credentials, name the headers"
 
 
+def a_full_log_masks_nothing(config: GatewayConfig) -> Iterator[Finding]:
+    if config.log.query == "full" and config.log.mask_parameters:
+        yield ("log", "mask_parameters"), "query: full shows every parameter; masked is the default"
+
+
 def services_stay_outside(config: GatewayConfig, internal: frozenset[str]) -> Iterator[Finding]:
     """No route may lead to Envoy's admin, the control plane, the two services or the store."""
     ours = {_same_machine(*_host_and_port(f"//{address}")) for address in internal}
@@ -305,4 +310,5 @@ RULES: tuple[Rule, ...] = (
     only_steering_checks_have_a_rhythm,
     retries_can_happen,
     credentials_and_any_do_not_mix,
+    a_full_log_masks_nothing,
 )

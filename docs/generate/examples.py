@@ -232,7 +232,7 @@ security_headers: {enabled: true, frame_options: SAMEORIGIN, referrer_policy: st
     ],
     "Log": [
         """\
-log: {requests: failed}
+log: {requests: failed, query: masked, mask_parameters: [customer_number]}
 """
     ],
     "Service": [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from authz_service.errors import Reason
 from controlplane.translate.access_log import FIELDS
+from controlplane.translate.masking import SECRET_NAMES, SECRET_WORDS
 from docs.generate.markdown import page, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,8 +21,8 @@ MEANINGS: Mapping[str, str] = {
     "user_id": "The verified subject, on a 403 too, or `anonymous`.",
     "tier": "The caller's tier, or `anonymous`.",
     "method": "The request's method.",
-    "path": "The path as it was routed, without the query. What may be a token is `***`.",
-    "query": "The query, where there is one. What may be a token is `***`.",
+    "path": "The path as it was routed, without the query. What may be a credential is `***`; see below.",
+    "query": "The query, where there is one. What may be a credential is `***`, unless `log.query` says otherwise.",
     "status": "The status that the client got; 0 where it got none.",
     "duration_ms": "From the first byte of the request to the last of the response, in milliseconds.",
     "route": "The route's name. Names that begin with `mgw-` are the gateway's own: not found, method not allowed.",
@@ -43,6 +44,19 @@ MEANINGS: Mapping[str, str] = {
 INTRODUCTION = """\
 Envoy writes one JSON line a request on standard output. A field without a value is left out. No line holds a token, a
 key or a whole header. `log: {requests: failed}` leaves out what was served.
+"""
+
+MASKED = """\
+Each part of a path or query is decoded as often as it is encoded (`%2e`, `%252e`), and then its credentials are `***`.
+A part without any is shown as it was sent.
+
+- What looks like a token: signed or encrypted (JWS, JWE), plain or in base64, and what follows `Bearer`.
+- The value of a parameter whose name holds one of {words}.
+- The value of a parameter whose name is one of {names}, that of `auth.api_key_header`, or one of `log.mask_parameters`.
+
+Case, `-` and `_` of a name do not count. A value has no certain end, so all behind it in the same part is masked too.
+This holds for `a;token=b` in a path and for a URL inside a parameter. A request that was too malformed to be routed
+shows its path only if nothing of this kind can be in it, and never its query.
 """
 
 EVENTS = """\
@@ -68,6 +82,8 @@ def log() -> str:
             "## Access log",
             INTRODUCTION,
             table(("field", "meaning"), fields),
+            "## What is masked",
+            MASKED.format(words=_listed(SECRET_WORDS), names=_listed(SECRET_NAMES)),
             "## Events",
             EVENTS,
             table(("event", "level", "fields", "written by"), events),
@@ -75,6 +91,10 @@ def log() -> str:
             REASONS + "\n" + reasons + ".",
         ],
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"`{word}`" for word in sorted(words))
 
 
 def _events() -> Iterator[tuple[str, str, str, str]]:

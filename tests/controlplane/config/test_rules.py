@@ -316,6 +316,11 @@ AT_THE_WHOLE = {
         "limits.global.1.counter",
         "rule 'all' counts there",
     ),
+    "a parameter to mask in a full log": (
+        {"log": {"query": "full", "mask_parameters": ["iban"]}},
+        "log.mask_parameters",
+        "shows every parameter",
+    ),
     "any exposed header with credentials": (
         {"cors": {"allow_origins": ["https://a.example"], "expose_headers": ["*"]}},
         "cors.expose_headers",
