@@ -64,6 +64,8 @@ The control plane and the two services log one JSON line an event on standard ou
 `component` (`controlplane`, `authz`, `ratelimit`) and the fields below. On a terminal the lines are columns.
 """
 
+LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
+
 REASONS = """\
 The access log's `reason`, `check.denied` at level `debug`, and the metric `mgw_authz_decisions_total` say why a request
 was allowed or denied:
@@ -109,6 +111,8 @@ def _events_of(path: Path) -> Iterator[tuple[str, str, str, str]]:
             continue
         owner, first = node.func.value, node.args[0]
         if not (isinstance(owner, ast.Name) and owner.id in ("log", "logger") and isinstance(first, ast.Constant)):
+            continue
+        if node.func.attr not in LEVELS:  # a log may be a file, too
             continue
         fields = ", ".join(f"`{keyword.arg}`" for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info")
         level = "error" if node.func.attr == "exception" else node.func.attr

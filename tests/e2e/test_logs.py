@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,22 @@ def test_served_requests_can_be_left_out(start: StartGateway) -> None:
     assert asked(gateway, "/nowhere", "GET", ("X-AI-Agent", "bot"))[1]["ai_agent"] is True
     assert asked(gateway, PATH, "GET", ("X-Demo-Status", "500"))[1]["level"] == "ERROR"
     assert not {line["request_id"] for line in gateway.log_lines()} & set(served)
+
+
+def test_envoys_log_is_bounded(start: StartGateway) -> None:
+    """Past MGW_LOG_MIB it is kept as the one before and begins anew. Lines are whole, and what follows is logged."""
+    gateway = start(environment={"MGW_LOG_MIB": "1"})
+    log = Path(gateway.component("envoy")["log"])
+    before = log.with_name(f"{log.name}.1")
+    long = "x" * 20_000
+    for _ in range(70):
+        gateway.ask(f"{PATH}?q={long}")
+
+    assert eventually(lambda: before.exists() and log.stat().st_size < 1 << 20, 20)
+    _, line = asked(gateway, PATH)
+
+    assert line["path"] == PATH
+    assert before.stat().st_size > 1 << 20
+    for text in (before.read_text(), log.read_text()):
+        whole, _, _ = text.rpartition("\n")
+        assert all(json.loads(each) for each in whole.splitlines())
