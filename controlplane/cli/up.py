@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from controlplane.local.exits import USAGE, Failure
-from controlplane.local.options import EMBEDDED, Options, parse_only, parse_wraps
+from controlplane.local.options import EMBEDDED, LOG_MIB, Options, parse_only, parse_wraps
 from controlplane.local.plan import Surroundings, fixed_ports, plan, port_names
 from controlplane.local.resources import default_config
 from controlplane.local.runfile import Lock, RunDirectory, make_secret, read_run, read_secret
@@ -55,6 +55,7 @@ def command(
         replicas={"authz": authz, "ratelimit": ratelimit, "controlplane": controlplane, "envoy": envoy},
         wraps=parse_wraps(wrap or []),
         only=parse_only(only or []),
+        log_mib=_log_mib_of(os.environ),
     )
     runs_in = RunDirectory(options.directory)
     runs_in.create()
@@ -96,7 +97,7 @@ def _run(options: Options, lock: Lock, *, detach: bool, began: float) -> int | N
     if not options.config.is_file():
         raise Failure(f"no configuration at {options.config}; give one with --config")
     directory = RunDirectory(options.directory)
-    for old in directory.logs.glob("*.log"):
+    for old in directory.logs.glob("*.log*"):
         old.unlink()  # of an earlier gateway in this directory
     ports = Ports()
     around = _surroundings(options, directory)
@@ -157,6 +158,15 @@ def _workers_of(environment: Mapping[str, str]) -> int:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not text.isdigit() or not 0 < int(text) <= 1024:
         raise Failure(f"API_GATEWAY_WORKERS is no number from 1 to 1024: {text!r}", USAGE)
+    return int(text)
+
+
+def _log_mib_of(environment: Mapping[str, str]) -> int:
+    text = environment.get("MGW_LOG_MIB")
+    if not text:
+        return LOG_MIB
+    if not text.isdigit() or not 0 < int(text) <= 1 << 20:
+        raise Failure(f"MGW_LOG_MIB is no number from 1 to 1048576: {text!r}", USAGE)
     return int(text)
 
 

@@ -14,6 +14,7 @@ from service_kit.json_pointer import is_pointer, is_well_formed
 AuthMode = Literal["required", "optional", "none"]
 StoreFailure = Literal["share", "open", "closed"]
 RequestLines = Literal["all", "failed"]
+ShownQuery = Literal["full", "masked", "none"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 RetryReason = Literal["connect-failure", "reset", "gateway-error", "5xx"]
 """Envoy's words. `gateway-error` is 502, 503 or 504; it and `5xx` take a lost connection for one."""
@@ -131,16 +132,9 @@ def check_url(value: str) -> str:
     return value
 
 
-def check_origin(value: str) -> str:
-    if value == "*":
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
-        raise ValueError("an origin is SCHEME://HOST[:PORT], or *")
-    return value
-
-
 ClaimName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(check_claim_name)]
 """A claim's own name, or where it is: a name that begins with `/` is an RFC 6901 pointer."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 CredentialHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]
+ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~\[\]-]*[A-Za-z0-9][A-Za-z0-9._~\[\]-]*$", max_length=64)]
+"""A parameter of a query. What is compared are its letters and digits."""

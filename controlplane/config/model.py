@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 
 from controlplane.config.auth_model import (
     ApiKey,
@@ -19,16 +19,17 @@ from controlplane.config.auth_model import (
     RevokedSubject,
     SigningSecret,
 )
+from controlplane.config.cors_model import Cors
 from controlplane.config.fields import (
     IDEMPOTENT,
     Algorithm,
     HeaderName,
     Method,
     Model,
+    ParameterName,
     RequestLines,
     Seconds,
-    check_origin,
-    split_commas,
+    ShownQuery,
 )
 from controlplane.config.limits_model import GlobalLimit, Leases, Limit, Limits, RuleLimit
 from controlplane.config.route_model import Match, Route
@@ -118,23 +119,6 @@ class Listener(Model):
     """What a client's HTTP/2 connection may use."""
 
 
-class Cors(Model):
-    """Which origins may read answers in a browser."""
-
-    allow_origins: Annotated[list[Annotated[str, AfterValidator(check_origin)]], BeforeValidator(split_commas)] = []
-    """The origins that may read responses, such as `https://app.example.com`, or `*`. One text with commas is taken
-    too, as an environment variable can only hold text. Empty: no CORS headers.
-    """
-    allow_methods: list[Method] = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-    """The methods that a preflight allows."""
-    allow_headers: list[HeaderName] = ["authorization", "content-type", "x-request-id", "x-correlation-id"]
-    """The request headers that a preflight allows."""
-    allow_credentials: bool = True
-    """Whether browsers may send cookies and authorization. It has no effect where every origin is allowed."""
-    max_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
-    """How long a browser may keep a preflight's response, in seconds."""
-
-
 class SecurityHeaders(Model):
     """Headers that tell browsers to be careful with answers."""
 
@@ -147,10 +131,16 @@ class SecurityHeaders(Model):
 
 
 class Log(Model):
-    """Which requests get a line on standard output. `failed`: those answered with 400 or more."""
+    """The access log: which requests get a line on standard output, and what it shows of their queries."""
 
     requests: RequestLines = "all"
     """`all`, or `failed`: only requests with a status of 400 or more."""
+    query: ShownQuery = "masked"
+    """`masked`: what may be a credential is `***`. `none`: no query is logged. `full`: queries are logged as they came,
+    credentials too. Paths are masked whatever is said here.
+    """
+    mask_parameters: Annotated[list[ParameterName], Field(max_length=100)] = []
+    """Further parameters whose values are never shown, such as `customer_number`. `-`, `_` and case do not count."""
 
 
 class GatewayConfig(Model):
@@ -165,7 +155,7 @@ class GatewayConfig(Model):
     limits: Limits
     """How much callers may ask."""
     cors: Cors = Cors()
-    """Which web pages may read responses."""
+    """Which web pages may read responses. A route may have its own."""
     security_headers: SecurityHeaders = SecurityHeaders()
     """Headers that make browsers careful."""
     log: Log = Log()

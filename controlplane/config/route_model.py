@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from controlplane.config.cors_model import Cors
 from controlplane.config.fields import (
     AuthMode,
     ClaimName,
@@ -74,3 +75,5 @@ class Route(Model):
     """Numbers for callers of these tiers on this route, instead of `limits` and the tier's."""
     on_store_failure: StoreFailure | None = None
     """Instead of the document's."""
+    cors: Cors | None = None
+    """Instead of the document's, as a whole: what is not said here has its default. `{}`: the gateway takes no part."""

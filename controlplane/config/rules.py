@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from controlplane.config.jwks import from_pem, pinned
-from controlplane.config.model import IDEMPOTENT, GatewayConfig, GlobalLimit, Limit, Retries, Route, RuleLimit
+from controlplane.config.model import IDEMPOTENT, Cors, GatewayConfig, GlobalLimit, Limit, Retries, Route, RuleLimit
 from service_kit.bounded_yaml import Path
 
 Finding = tuple[Path, str]
@@ -256,10 +256,21 @@ def _unlike(retries: Retries, timeout_seconds: float, path: Path) -> Iterator[Fi
             yield (*path, "on", position), f"{reason} is there twice"
 
 
-def any_origin_gets_no_credentials(config: GatewayConfig) -> Iterator[Finding]:
-    """Fetch standard, section 3.2.5: `*` and credentials together would let any site act as the user."""
-    if "*" in config.cors.allow_origins and config.cors.allow_credentials:
-        yield ("cors", "allow_origins"), "the origin * needs allow_credentials: false"
+def credentials_and_any_do_not_mix(config: GatewayConfig) -> Iterator[Finding]:
+    """Fetch standard, section 3.2.5: with credentials, browsers take no `*` for an answer, but for a name."""
+    own: list[tuple[Path, Cors | None]] = [(("routes", index, "cors"), r.cors) for index, r in enumerate(config.routes)]
+    for path, cors in [(("cors",), config.cors), *own]:
+        if cors is None or not cors.allow_credentials:
+            continue
+        if "*" in cors.allow_origins:
+            yield (*path, "allow_origins"), "the origin * needs allow_credentials: false"
+        if "*" in cors.expose_headers:
+            yield (*path, "expose_headers"), "* needs allow_credentials: false; with credentials, name the headers"
+
+
+def a_full_log_masks_nothing(config: GatewayConfig) -> Iterator[Finding]:
+    if config.log.query == "full" and config.log.mask_parameters:
+        yield ("log", "mask_parameters"), "query: full shows every parameter; masked is the default"
 
 
 def services_stay_outside(config: GatewayConfig, internal: frozenset[str]) -> Iterator[Finding]:
@@ -309,5 +320,6 @@ RULES: tuple[Rule, ...] = (
     an_endpoint_list_speaks_one_scheme,
     only_steering_checks_have_a_rhythm,
     retries_can_happen,
-    any_origin_gets_no_credentials,
+    credentials_and_any_do_not_mix,
+    a_full_log_masks_nothing,
 )

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from controlplane.local.rotation import previous, size_of
+
 POLL_SECONDS = 0.1
 _COLOURS = (36, 33, 32, 35, 34, 31)  # of ANSI's eight, those that can be read on black and on white
 _LONGEST_READ = 256 * 1024
@@ -51,8 +53,14 @@ class Follower:
         self._rest = b""
 
     def new_lines(self) -> Iterator[str]:
+        if size_of(self._log) < self._position:  # it was emptied; the end of what it had is in the one before
+            yield from self._read(previous(self._log))
+            self._position = 0
+        yield from self._read(self._log)
+
+    def _read(self, log: Path) -> Iterator[str]:
         try:
-            with self._log.open("rb") as file:
+            with log.open("rb") as file:
                 file.seek(self._position)
                 data = file.read(_LONGEST_READ)
         except FileNotFoundError:

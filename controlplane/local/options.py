@@ -14,6 +14,9 @@ NAMES = ("redis", "controlplane", "authz", "ratelimit", "demo", "envoy")
 
 DEMO_SERVICES = ("discovery", "sona", "sync", "auth")
 
+LOG_MIB = 64
+"""How long a part's log may be."""
+
 EMBEDDED, NO_REDIS = "embedded", "none"
 
 
@@ -30,6 +33,7 @@ class Options:
     replicas: Mapping[str, int] = field(default_factory=dict)
     wraps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
+    log_mib: int = LOG_MIB
 
     def count(self, name: str) -> int:
         if name == "redis":

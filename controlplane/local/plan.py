@@ -64,6 +64,8 @@ class Plan:
     api_token: str = field(repr=False)
     redis_url: str
     parts: tuple[Part, ...]
+    log_bytes: int
+    """How long a part's log may be."""
 
     def run(self, pids: Mapping[str, int]) -> dict[str, Any]:
         """The content of run.json: the parts that were started, with their pids."""
@@ -139,6 +141,7 @@ class _Layout:
             api_token=self._around.api_token,
             redis_url=self._redis_url,
             parts=tuple(make[name](index) for name in NAMES for index in range(self._options.count(name))),
+            log_bytes=self._options.log_mib << 20,
         )
 
     def _redis(self, index: int) -> Part:

@@ -15,6 +15,7 @@ from controlplane.local.exits import FAILED, OK, Failure
 from controlplane.local.follow import follow
 from controlplane.local.options import parse_only, parse_wraps
 from controlplane.local.plan import Plan
+from controlplane.local.rotation import keep_bounded
 from controlplane.local.runfile import Lock
 from controlplane.local.supervisor import Supervisor
 
@@ -90,12 +91,15 @@ async def _live(plan: Plan, selection: frozenset[str], report: Report, *, follow
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end.set)
     loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
+    logs = [plan.directory.log("supervisor"), *(part.log for part in plan.parts)]
+    bounding = loop.create_task(keep_bounded(logs, plan.log_bytes))
     following = loop.create_task(follow({part.id: part.log for part in plan.parts})) if follow_logs else None
     server = await control.serve(plan.directory, _handler(supervisor, end))
     try:
         status = await _start_and_wait(supervisor, selection, report, end)
     finally:
         await supervisor.stop()
+        bounding.cancel()
         if following:
             following.cancel()
         plan.directory.run_json.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from controlplane import protos
 from controlplane.config.model import RequestLines
+from controlplane.translate import masking
 from controlplane.translate.headers import Header as Name
 from controlplane.translate.headers import Key, Namespace, ResponseHeader
 from controlplane.translate.local_replies import compare_status
@@ -47,6 +48,15 @@ def _of_verified_alone(header: str) -> str:
     return f"request.headers[has(xds.route_name) ? '{header}' : '']"
 
 
+HARMLESS = "^[A-Za-z0-9/._~*-]*$"
+TOKEN_LIKE = "[A-Za-z0-9_-]{16}[.][A-Za-z0-9_-]*[.]|eyJ|ZXlK"
+_PATH_IF_SEEN = (
+    "has(xds.route_name) || "
+    f"request.url_path.matches('{HARMLESS}') && !request.url_path.matches('{TOKEN_LIKE}') ? request.url_path : '***'"
+)
+"""The path if the request filter has seen it. A request that was too malformed for that shows its path only if there
+can be nothing in it."""
+
 FIELDS: dict[str, object] = {
     "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "request_id": _answered_or_sent("X-REQUEST-ID"),
@@ -57,7 +67,7 @@ FIELDS: dict[str, object] = {
         ("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{Key.PROVIDER}"), ("CEL", _of_verified_alone(Name.USER_ISSUER))
     ),
     "method": "%REQ(:METHOD)%",
-    "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("PATH", "NQ:PATH")),
+    "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("CEL", _PATH_IF_SEEN)),
     "query": f"%DYNAMIC_METADATA({Namespace.GATEWAY}:{Key.QUERY})%",
     "status": "%RESPONSE_CODE%",
     "duration_ms": "%DURATION%",
@@ -95,11 +105,15 @@ SERVED_FIELDS: dict[str, object] = {
 
 _AGENTS = tuple(Header(name=name, present_match=True) for name in ("x-ai-agent", "ai-agent-id"))
 _TELLING_PATHS = (
-    Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="?")),
-    Header(name=":path", string_match=protos.string_matcher.StringMatcher(contains="eyJ")),
+    Header(
+        name=":path",
+        string_match=protos.string_matcher.StringMatcher(
+            safe_regex=protos.regex_matcher.RegexMatcher(regex=masking.SUSPICIOUS_PATH)
+        ),
+    ),
     Header(name=":path", string_match=protos.string_matcher.StringMatcher(prefix="/health")),
 )
-"""Requests with a query, with what may be a token in the path, or of the gateway itself."""
+"""Requests with a query, with what may be a credential in the path, or of the gateway itself."""
 
 USUAL_FIELDS: dict[str, object] = {
     **{name: value for name, value in SERVED_FIELDS.items() if name not in _ONLY_TOLD_IN_FULL},

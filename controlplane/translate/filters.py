@@ -9,7 +9,7 @@ from functools import cache
 from google.protobuf.message import Message
 
 from controlplane import protos
-from controlplane.config.model import Auth, Cors, GatewayConfig, SecurityHeaders
+from controlplane.config.model import Auth, GatewayConfig, SecurityHeaders
 from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 from controlplane.translate import (
     bodies,
@@ -42,8 +42,6 @@ DOMAIN = "mgw"
 AUTHZ_TIMEOUT_SECONDS = 0.2
 """With the connect timeout this keeps the 503 for a dead authz service under 250 ms."""
 RATELIMIT_TIMEOUT_SECONDS = 0.1
-
-EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
 
 RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier|issuer)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
 """Request headers whose value is ours. Upstreams often read `_` as `-`, so both spellings are removed."""
@@ -184,24 +182,6 @@ def _security_headers(security: SecurityHeaders) -> dict[str, str]:
     if security.referrer_policy:
         headers["referrer-policy"] = security.referrer_policy
     return headers
-
-
-def cors_policy(cors: Cors) -> Message:
-    """The policy of all routes. Without origins the filter adds nothing."""
-    any_origin = "*" in cors.allow_origins
-    origins = (
-        [protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=".*"))]
-        if any_origin
-        else [protos.string_matcher.StringMatcher(exact=origin) for origin in cors.allow_origins]
-    )
-    return protos.cors_filter.CorsPolicy(
-        allow_origin_string_match=origins,
-        allow_methods=",".join(cors.allow_methods),
-        allow_headers=",".join(cors.allow_headers),
-        expose_headers=EXPOSED_HEADERS,
-        max_age=str(cors.max_age_seconds),
-        allow_credentials=protos.boolean(cors.allow_credentials and not any_origin),
-    )
 
 
 def _grpc(cluster: str, timeout_seconds: float) -> protos.grpc_service.GrpcService:

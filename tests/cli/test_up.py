@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from controlplane.cli.up import _workers_of
+from controlplane.cli.up import _log_mib_of, _workers_of
 from controlplane.local.exits import USAGE, Failure
 
 
@@ -23,4 +23,17 @@ def test_what_is_no_number_of_workers(text: str) -> None:
     """Named, with what would fit; the command was not understood."""
     with pytest.raises(Failure, match="API_GATEWAY_WORKERS") as failed:
         _workers_of({"API_GATEWAY_WORKERS": text})
+    assert failed.value.status == USAGE
+
+
+def test_how_long_a_log_may_be() -> None:
+    """MGW_LOG_MIB, in MiB; empty is absent."""
+    assert [_log_mib_of(each) for each in ({}, {"MGW_LOG_MIB": ""}, {"MGW_LOG_MIB": "7"})] == [64, 64, 7]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "64M", "1.5", "1048577"])
+def test_what_is_no_length_of_a_log(text: str) -> None:
+    """Named, with what would fit."""
+    with pytest.raises(Failure, match="MGW_LOG_MIB") as failed:
+        _log_mib_of({"MGW_LOG_MIB": text})
     assert failed.value.status == USAGE

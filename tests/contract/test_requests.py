@@ -15,7 +15,7 @@ from authz_service.server import EXTENSIONS
 from authz_service.server import SERVICE as AUTHZ_SERVICE
 from controlplane import protos
 from controlplane.config.model import GatewayConfig
-from controlplane.translate import access_log, filters, local_rate_limit, local_replies, routes
+from controlplane.translate import access_log, cors, filters, local_rate_limit, local_replies, routes
 from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM, Header
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
@@ -228,7 +228,7 @@ def test_an_upstream_cannot_forge_the_limiters_headers() -> None:
     )
 
     assert {name.lower() for name in told} == set(routes.OURS_ALONE)
-    exposed = {name.lower() for name in filters.EXPOSED_HEADERS.split(",")}
+    exposed = {name.lower() for name in cors.EXPOSED}
     assert {name.lower() for name in (*told[:3], limit_answers.RETRY_AFTER)} <= exposed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import StartGateway
-from tests.support.gateway import SECRET, Gateway, bearer, client_address, default_document, token, unique
+from tests.support.gateway import SECRET, Echo, Gateway, bearer, client_address, default_document, token, unique
 from tests.support.waiting import eventually
 
 PATH = "/api/v1/genres"
@@ -104,32 +105,114 @@ def test_an_upstreams_error_has_no_code_of_ours(gateway: Gateway) -> None:
     assert (status, line["level"], line.get("error")) == (500, "ERROR", None)
 
 
+JWE = "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..aXY.Y2lwaGVydGV4dA.b3BhcXVlLXNlY3JldC12YWx1ZQ"
 SECRETS_IN = [
     "{path}?access_token={token}",
     "{path}?token={token}",
     "{path}?a=1&Token={token}&b=2",
     "{path}?jwt={token}",
     "{path}?q={token}",
+    "{path}?q={dotless}",
+    "{path}?q={twice}",
+    "{path}?q={jwe}",
     "{path}?id_token={token}&access_token={token}",
     "{path}?refresh_token=opaque-secret-value",
     "{path}?TOKEN=opaque-secret-value",
     "{path}?access%5Ftoken={token}",
+    "{path}?access_%74oken=opaque-secret-value",
+    "{path}?access%255Ftoken%3Dopaque-secret-value",
+    "{path}?a=1;access_token=opaque-secret-value;b=2",
+    "{path}?to=https%3A%2F%2Fapp%2Fcb%3Fcode%3Dopaque-secret-value%26x%3D1",
+    "{path}?user%5Bpassword%5D=opaque-secret-value",
+    "{path}?X-Amz-Signature=opaque-secret-value&X-Amz-Credential=opaque-secret-value",
+    "{path}?api_key=opaque-secret-value&client_secret=opaque-secret-value&authorization=opaque-secret-value",
+    "{path}?SAMLResponse=opaque-secret-value",
+    "{path}?h=Bearer%20opaque-secret-value-of-somebody",
+    "{path};access_token=opaque-secret-value",
+    "{path}/{token}",
+    "{path}/{dotless}",
+    "{path}/{jwe}?q=1",
+    "{path}%2fcode=opaque-secret-value?code=opaque-secret-value",
+    "/t/open%3Ftoken=opaque-secret-value",
 ]
 
 
 @pytest.mark.parametrize("template", SECRETS_IN)
-def test_a_token_in_the_query_is_not_logged(gateway: Gateway, template: str) -> None:
-    """Whatever its parameter is called, it reaches the service as it is and the log without its value."""
+def test_a_credential_in_the_target_is_not_logged(gateway: Gateway, template: str) -> None:
+    """Whatever its parameter is called and however it is encoded, the log has the line without its value."""
     caller = token(tier="pro")
-    target = template.format(path=PATH, token=caller)
+    dotless, twice = caller.replace(".", "%2e"), caller.replace(".", "%252E")
+    target = template.format(path=PATH, token=caller, dotless=dotless, twice=twice, jwe=JWE)
 
     _, line = asked(gateway, target, "GET", bearer(caller))
 
     text = repr(line)
-    assert caller not in text
-    assert caller.split(".")[2] not in text
-    assert caller.split(".")[1] not in text
-    assert "opaque-secret-value" not in text
+    assert "***" in text
+    for secret in (*caller.split(".")[1:], JWE.rpartition(".")[2], "opaque-secret-value"):
+        assert secret not in text
+
+
+def test_a_credential_reaches_the_service_as_it_was_sent(gateway: Gateway) -> None:
+    """Only the log is masked."""
+    target = f"{PATH}?access_%74oken=a%2eb;code=c"
+
+    assert Echo.of(gateway.ask(target, headers=[bearer(token(tier="pro"))])).target == target
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [([(f"X-{number}", "1") for number in range(150)], 431), ([("Host", "a,b")], 400)]
+)
+def test_a_credential_is_not_logged_if_the_headers_are_refused(
+    gateway: Gateway, headers: list[tuple[str, str]], status: int
+) -> None:
+    """However early the request is refused."""
+    said, line = asked(gateway, f"{PATH}/{JWE}?code=opaque-secret-value", "GET", *headers)
+
+    assert (said, line["status"]) == (status, status)
+    assert (line["path"], line["query"]) == (f"{PATH}/***", "code=***")
+
+
+@pytest.mark.parametrize("target", [f"{PATH}#access_token=opaque-secret-value", f"{PATH}/a.b#{JWE}", "/a#b"])
+def test_a_request_that_fails_early_logs_no_path_that_may_hide_something(gateway: Gateway, target: str) -> None:
+    """Nothing has looked at its path."""
+    before = sum(1 for _ in gateway.log_lines())
+    assert gateway.ask(target).status == 400
+
+    def logged() -> dict[str, Any] | None:
+        new = list(gateway.log_lines())[before:]
+        return next((line for line in new if line["status"] == 400), None)
+
+    line = eventually(logged, 12)
+    assert line is not None
+    assert (line["path"], line.get("query"), line["error"]) == ("***", None, "BAD_REQUEST")
+
+
+def test_a_request_that_fails_early_logs_a_plain_path(gateway: Gateway) -> None:
+    """If there can be no credential in it."""
+    path = f"/{unique('early')}"
+    assert gateway.send(f"GET {path}?token=x HTTP/1.1\r\n\r\n".encode()) is not None
+
+    line = eventually(lambda: next((each for each in gateway.log_lines() if each.get("path") == path), None), 12)
+    assert line is not None
+    assert (line["status"], line.get("query")) == (400, None)
+
+
+@pytest.mark.parametrize(
+    ("log", "logged"),
+    [
+        ({"query": "full"}, "q=1&token=x%2ey&iban=DE12"),
+        ({"query": "none"}, None),
+        ({"mask_parameters": ["IBAN"]}, "q=1&token=***&iban=***"),
+    ],
+    ids=str,
+)
+def test_how_much_of_a_query_is_logged(start: StartGateway, log: dict[str, Any], logged: str | None) -> None:
+    """`log.query` and `log.mask_parameters` decide; a token in a path is never there."""
+    gateway = start(document=default_document() | {"log": log})
+
+    _, line = asked(gateway, f"/nowhere/{JWE}?q=1&token=x%2ey&iban=DE12")
+
+    assert (line.get("query"), line["path"]) == (logged, "/nowhere/***")
 
 
 def test_no_log_of_any_part_has_a_secret(gateway: Gateway) -> None:
@@ -171,3 +254,22 @@ def test_served_requests_can_be_left_out(start: StartGateway) -> None:
     assert asked(gateway, "/nowhere", "GET", ("X-AI-Agent", "bot"))[1]["ai_agent"] is True
     assert asked(gateway, PATH, "GET", ("X-Demo-Status", "500"))[1]["level"] == "ERROR"
     assert not {line["request_id"] for line in gateway.log_lines()} & set(served)
+
+
+def test_envoys_log_is_bounded(start: StartGateway) -> None:
+    """Past MGW_LOG_MIB it is kept as the one before and begins anew. Lines are whole, and what follows is logged."""
+    gateway = start(environment={"MGW_LOG_MIB": "1"})
+    log = Path(gateway.component("envoy")["log"])
+    before = log.with_name(f"{log.name}.1")
+    long = "x" * 20_000
+    for _ in range(70):
+        gateway.ask(f"{PATH}?q={long}")
+
+    assert eventually(lambda: before.exists() and log.stat().st_size < 1 << 20, 20)
+    _, line = asked(gateway, PATH)
+
+    assert line["path"] == PATH
+    assert before.stat().st_size > 1 << 20
+    for text in (before.read_text(), log.read_text()):
+        whole, _, _ = text.rpartition("\n")
+        assert all(json.loads(each) for each in whole.splitlines())

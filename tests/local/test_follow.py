@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.local.follow import Follower, prefixes
+from controlplane.local.rotation import rotate
 
 
 def test_only_whole_new_lines_are_shown(tmp_path: Path) -> None:
@@ -18,6 +19,22 @@ def test_only_whole_new_lines_are_shown(tmp_path: Path) -> None:
     with log.open("ab") as file:
         file.write(b"o\n\xff\n")
     assert list(follower.new_lines()) == ["x | two\n", "x | �\n"]
+
+
+async def test_a_log_that_was_emptied_is_followed_without_a_gap(tmp_path: Path) -> None:
+    """The end of what it had is read from the one before, then the log from its beginning."""
+    log = tmp_path / "x.log"
+    follower = Follower(log, "")
+    log.write_bytes(b"one\ntwo\nth")
+    assert list(follower.new_lines()) == ["one\n", "two\n"]
+
+    with log.open("ab") as file:
+        file.write(b"ree\n")
+    await rotate(log)
+    with log.open("ab") as file:
+        file.write(b"four\n")
+
+    assert list(follower.new_lines()) == ["three\n", "four\n"]
 
 
 def test_prefixes_line_up() -> None:

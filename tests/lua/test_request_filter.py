@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from controlplane.translate import masking
+from controlplane.translate.headers import Header
 from controlplane.translate.lua_literal import Literal
 from tests.lua.support.envoy import Stream
 from tests.lua.support.worker import Worker
 from tests.lua.test_leases import TERMS
+from tests.support.configs import a_config
 from tests.support.paths import NORMALISED, REJECTED, UNCHANGED
 
 CONFIG: dict[str, Literal] = {
@@ -21,6 +24,7 @@ CONFIG: dict[str, Literal] = {
     "cache_entries": 100,
     "max_fields": 10,
     "max_field_bytes": 2000,
+    **masking.constants(a_config()),
 }
 SETTINGS = {"auth": "required", "max_body": "100", "policy": "e1/r", "epoch": "e1", "limits": "n1/"}
 OPTIONAL = SETTINGS | {"auth": "optional"}
@@ -85,11 +89,37 @@ class TestPaths:
             ("/a?b=1", {"query": "b=1"}),
             ("/a?token=x", {"query": "token=***"}),
             ("/eyJa.eyJb.c?d", {"path": "/***", "query": "d"}),
+            ("/a/../eyJa%2eeyJb.c", {"path": "/a/../***"}),
+            ("/a;access_%74oken=x/b", {"path": "/a;access_token=***/b"}),
+            ("/%2f?token=x", {"query": "token=***"}),
+            ("/%2f;token=x", {"path": "/%2F;token=***"}),
         ],
     )
     def test_what_the_log_is_told(self, path: str, logged: dict[str, str]) -> None:
         """The query, and the path if it may hold a token, both without one."""
         assert asked(a_worker(), {":path": path}).dynamic.get("mgw", {}) == logged
+
+    def test_what_the_log_is_told_of_a_request_with_too_many_headers(self) -> None:
+        """The same: nothing is rejected before the log knows what it may show."""
+        many = {f"x-{number}": "1" for number in range(20)}
+        found = asked(a_worker(), many | {":path": "/eyJa.eyJb.c?token=x"})
+
+        assert found.request.values[Header.ABORT] == "431"
+        assert found.dynamic["mgw"] == {"path": "/***", "query": "token=***"}
+
+    @pytest.mark.parametrize(
+        ("query", "logged"),
+        [
+            ("none", {"path": "/***"}),
+            ("full", {"path": "/***", "query": "token=a%20b%C3%A9"}),
+            ("masked", {"path": "/***", "query": "token=***"}),
+        ],
+    )
+    def test_how_much_of_a_query_the_log_is_told(self, query: str, logged: dict[str, str]) -> None:
+        """As much as the document says; of a path never a token."""
+        found = asked(a_worker(query=query), {":path": "/eyJa.eyJb.c?token=a%20b\xc3\xa9"})
+
+        assert found.dynamic["mgw"] == logged
 
 
 class TestCallers:

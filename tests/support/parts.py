@@ -25,4 +25,4 @@ def a_part(directory: RunDirectory, notes: Path, name: str, index: int = 0, *wra
 
 def a_plan(directory: RunDirectory, *parts: Part) -> Plan:
     """A gateway of these parts."""
-    return Plan(directory, "http://gateway", "http://api", "token", "none", parts)
+    return Plan(directory, "http://gateway", "http://api", "token", "none", parts, log_bytes=1 << 20)

@@ -4,7 +4,7 @@
 -- segment could not be rejected; and it rejects an encoded slash before the request has ids.
 --
 -- Needs: nothing.
--- Gives: is_plain(path), normalised(path), is_visible(query), masked(text).
+-- Gives: is_plain(path), normalised(path), is_visible(query).
 
 local find, gsub, match, gmatch = string.find, string.gsub, string.match, string.gmatch
 local byte, char, lower, concat = string.byte, string.char, string.lower, table.concat
@@ -83,13 +83,4 @@ local function normalised(path)
   return "/" .. concat(kept, "/")
 end
 
--- A path or a query as the log may show it: without what may be a token.
-local function masked(text)
-  if find(text, "eyJ", 1, true) then text = gsub(text, "eyJ[%w_%-]+%.[%w_%-]+%.?[%w_%-]*", "***") end
-  if find(lower(text), "token", 1, true) then
-    text = gsub(text, "([^&=]*[Tt][Oo][Kk][Ee][Nn][^&=]*=)[^&]*", "%1***")
-  end
-  return text
-end
-
-return {is_plain = is_plain, normalised = normalised, is_visible = is_visible, masked = masked}
+return {is_plain = is_plain, normalised = normalised, is_visible = is_visible}

@@ -15,7 +15,7 @@ local KNOWN, UNVERIFIED = mark.KNOWN, mark.UNVERIFIED
 local API_KEY_HEADER, VERIFIED_HERE, IN_QUOTAS = config.api_key_header, config.verified_here, config.in_quotas
 
 local accept_ids, fields_hold = request_ids.accept, field_limits.hold
-local clean, reject_request = request_path.clean, request_path.reject
+local show, clean, reject_request = request_path.show, request_path.clean, request_path.reject
 local reject_fields, reject_body, reject_no_token = reject.fields, reject.body, reject.no_token
 local now_seconds, settings_of = worker.now_seconds, route_settings.of
 local set_known, charge_to, ANONYMOUS = caller.set_known, caller.charge_to, caller.ANONYMOUS
@@ -88,6 +88,7 @@ local function on_request(handle)
     handle:respond({[":status"] = "400"}, "")
     return
   end
+  show(handle, raw)
   local are_few, length, coding = fields_hold(headers)
   if not are_few then return reject_fields(headers) end
   if coding then

@@ -1,14 +1,16 @@
 -- A request's path and query: put in order, or the request is rejected; and what the log may show of both.
 --
--- Needs: names, path.
--- Gives: clean(handle, headers, raw), reject(handle, headers).
+-- Needs: names, config (query), path, mask.
+-- Gives: show(handle, raw), clean(handle, headers, raw), reject(handle, headers).
 
-local names, path = ...
+local names, config, path, mask = ...
 
 local find, sub = string.find, string.sub
 local BAD_REQUEST, BAD_PATH = names.header.BAD_REQUEST, names.mark.PATH
 local GATEWAY, QUERY_KEY, PATH_KEY = names.namespace.GATEWAY, names.key.QUERY, names.key.PATH
-local is_plain, normalised, is_visible, masked = path.is_plain, path.normalised, path.is_visible, path.masked
+local is_plain, normalised, is_visible = path.is_plain, path.normalised, path.is_visible
+local masked_path = mask.path
+local shown_query = ({full = mask.printable, masked = mask.query})[config.query] -- nil: the log has no queries
 
 local function reject(handle, headers)
   headers:replace(BAD_REQUEST, BAD_PATH) -- the first route makes it a 400, after CORS set its headers
@@ -16,24 +18,33 @@ local function reject(handle, headers)
   return false
 end
 
--- Gives the request its path in its one spelling, and the log what it may show. Returns false where the request is
--- rejected instead.
-local function clean(handle, headers, raw)
+local function parts(raw)
   local mark_at = find(raw, "?", 1, true)
-  local plain = mark_at and sub(raw, 1, mark_at - 1) or raw
-  if mark_at and mark_at < #raw then
-    local query = sub(raw, mark_at + 1)
-    handle:streamInfo():dynamicMetadata():set(GATEWAY, QUERY_KEY, masked(query))
-    if not is_visible(query) then return reject(handle, headers) end
+  if mark_at == nil then return raw, nil end
+  return sub(raw, 1, mark_at - 1), sub(raw, mark_at + 1)
+end
+
+-- Tells the log what it may show. Before anything rejects the request, or the log would show the path as it came.
+local function show(handle, raw)
+  local plain, query = parts(raw)
+  if shown_query and query and query ~= "" then
+    handle:streamInfo():dynamicMetadata():set(GATEWAY, QUERY_KEY, shown_query(query))
   end
-  if find(plain, "eyJ", 1, true) then handle:streamInfo():dynamicMetadata():set(GATEWAY, PATH_KEY, masked(plain)) end
+  local shown = masked_path(plain)
+  if shown ~= plain then handle:streamInfo():dynamicMetadata():set(GATEWAY, PATH_KEY, shown) end
+end
+
+-- Gives the request its path in its one spelling. Returns false where the request is rejected instead.
+local function clean(handle, headers, raw)
+  local plain, query = parts(raw)
+  if query and not is_visible(query) then return reject(handle, headers) end
   if is_plain(plain) then return true end
   local normal = normalised(plain)
   if normal == plain then return true end
   if normal == nil then return reject(handle, headers) end
-  headers:replace(":path", mark_at and normal .. sub(raw, mark_at) or normal)
+  headers:replace(":path", query and normal .. "?" .. query or normal)
   handle:clearRouteCache()
   return true
 end
 
-return {clean = clean, reject = reject}
+return {show = show, clean = clean, reject = reject}

@@ -127,6 +127,12 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "allow_credentials: false",
     ),
     "bad origin": ("${ALLOWED_ORIGINS:-}", "app.example", "cors.allow_origins.0", "SCHEME://HOST"),
+    "origin with a path": (
+        '"${ALLOWED_ORIGINS:-}"',
+        '["https://a.example", "https://b.example/app"]',
+        "cors.allow_origins.1",
+        "nothing behind it: https://b.example",
+    ),
     "service twice": ("- name: sona", "- name: sync", "services.2.name", "'sync' is taken"),
     "service of ours": ("- name: sona", "- name: mgw-sona", "services.1.name", "the gateway's own"),
     "endpoint with a path": ("localhost:8082", "localhost:8082/v2", "services.1.endpoints.0.url", "no path"),
@@ -333,6 +339,21 @@ AT_THE_WHOLE = {
         {"limits": values()["limits"] | {"global": [GLOBAL, GLOBAL | {"name": "more", "counter": "all"}]}},
         "limits.global.1.counter",
         "rule 'all' counts there",
+    ),
+    "a parameter to mask in a full log": (
+        {"log": {"query": "full", "mask_parameters": ["iban"]}},
+        "log.mask_parameters",
+        "shows every parameter",
+    ),
+    "any exposed header with credentials": (
+        {"cors": {"allow_origins": ["https://a.example"], "expose_headers": ["*"]}},
+        "cors.expose_headers",
+        "name the headers",
+    ),
+    "any origin with credentials on a route": (
+        {"routes": [values()["routes"][0] | {"cors": {"allow_origins": ["*"]}}]},
+        "routes.0.cors.allow_origins",
+        "allow_credentials: false",
     ),
     "revocation of an unknown provider": (
         {

@@ -22,6 +22,29 @@ def test_the_log_has_the_published_fields_and_no_token() -> None:
     assert not re.search(r"(?i)authorization|cookie|api.?key", json.dumps(access_log.FIELDS))
 
 
+@pytest.mark.parametrize(
+    ("path", "is_shown"),
+    [
+        ("/", True),
+        ("/api/v1/content/a-b_c~d.json", True),
+        ("/static/viewport.min.js", True),
+        ("/a#b", False),
+        ("/a#access_token=abc", False),
+        ("/a;access_token=abc", False),
+        ("/%61", False),
+        ("/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.c2lnbmF0dXJl", False),
+        ("/ewogImFsZyI6ICJIUzI1NiIKfQ.eyJzdWIiOiJ1In0.c2lnbmF0dXJl", False),
+        ("/ZXlKaGJHY2lPaUpJVXpJMU5pSjk", False),
+        ("*", True),
+    ],
+)
+def test_the_path_of_a_request_that_no_script_has_seen(path: str, is_shown: bool) -> None:
+    """It is logged only if there can be no credential in it."""
+    harmless = re.search(access_log.HARMLESS, path) and not re.search(access_log.TOKEN_LIKE, path)
+
+    assert bool(harmless) is is_shown
+
+
 def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shadow: bool) -> bool:
     """Whether an access log filter (accesslog.v3.AccessLogFilter) takes such a request."""
     if "and_filter" in condition:
@@ -31,7 +54,9 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
     if "header_filter" in condition:
         header = condition["header_filter"]["header"]
         value, wanted = headers.get(header["name"]), header.get("string_match", {})
-        found = value is not None and wanted.get("contains", "") in value and value.startswith(wanted.get("prefix", ""))
+        pattern = wanted.get("safe_regex", {}).get("regex", ".*")
+        starts = wanted.get("prefix", "")
+        found = value is not None and value.startswith(starts) and re.fullmatch(pattern, value) is not None
         return bool(found != header.get("invert_match", False))
     if "metadata_filter" in condition:
         present = condition["metadata_filter"]["matcher"]["value"]["present_match"]
@@ -48,7 +73,15 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
 @pytest.mark.parametrize(("may_be", "shadow"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"x-ai-agent": "a"}, {"ai-agent-id": "a"}, {":path": "/a?b"}, {":path": "/eyJ"}, {":path": "/health"}],
+    [
+        {},
+        {"x-ai-agent": "a"},
+        {"ai-agent-id": "a"},
+        {":path": "/a?b"},
+        {":path": "/eyJ"},
+        {":path": "/%20"},
+        {":path": "/health"},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize(

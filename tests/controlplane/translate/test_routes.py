@@ -366,32 +366,3 @@ def test_credentials_that_no_upstream_gets(auth: dict[str, Any], kept_here: set[
     found = route_configuration(a_config(auth={"providers": [provider]} | auth))
 
     assert set(found.request_headers_to_remove) - set(REMOVED_BEFORE_UPSTREAM) == kept_here
-
-
-def cors_of(config: GatewayConfig) -> dict[str, Any]:
-    (host,) = route_configuration(config).virtual_hosts
-    policy = protos.cors_filter.CorsPolicy()
-    assert host.typed_per_filter_config[filters.CORS].Unpack(policy)
-    return protos.message_to_dict(policy)
-
-
-def test_cors() -> None:
-    """Origins are exact, and the ids, the limits and Retry-After are exposed."""
-    policy = cors_of(rich_config())
-
-    assert [origin["exact"] for origin in policy["allow_origin_string_match"]] == [
-        "https://app.example.com",
-        "http://localhost:3000",
-    ]
-    assert policy["allow_credentials"] is True
-    assert (policy["allow_methods"], policy["max_age"]) == ("GET,POST", "600")
-    assert "X-RateLimit-Remaining" in policy["expose_headers"].split(",")
-
-
-def test_any_origin_gets_no_credentials() -> None:
-    """`*` is any origin, without credentials; no origin is none."""
-    anyone = cors_of(a_config(cors={"allow_origins": ["*"], "allow_credentials": False}))
-
-    assert anyone["allow_origin_string_match"] == [{"safe_regex": {"regex": ".*"}}]
-    assert anyone["allow_credentials"] is False
-    assert "allow_origin_string_match" not in cors_of(a_config())
