@@ -85,7 +85,7 @@ def test_nothing_is_left_to_do() -> None:
 MAY_SLEEP = {
     "tests/support/waiting.py": "the loops that all others wait with",
     "tests/support/upstream.py": "a service that takes the time which a request names",
-    "tests/e2e/test_half_open.py": "a service that is as slow as the test says",
+    "tests/e2e/breaking.py": "a service that is as slow as the test says",
     "tests/ratelimit_service/test_store_failures.py": "a process that is slow itself, which is the subject",
     "tests/load/test_openloop.py": "a server that stalls once, which is what is measured",
     "tests/load/processes.py": "the span over which the machine's load is measured",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlplane.local.exits import UNAVAILABLE, Failure
+from controlplane.local.exits import UNAVAILABLE, USAGE, Failure
 
 if TYPE_CHECKING:
     from controlplane.config.model import GatewayConfig
@@ -25,10 +25,14 @@ def read_text(file: Path) -> str:
 
 
 def topology() -> Topology:
-    """Where the gateway's own parts are, as the environment says or by default."""
+    """Where the gateway's own parts are, as the environment says or by default. Raises Failure for what cannot be."""
     from controlplane.settings import Settings
+    from service_kit.errors import StartFailed
 
-    return Settings.from_environment(os.environ).topology
+    try:
+        return Settings.from_environment(os.environ).topology
+    except StartFailed as error:
+        raise Failure(f"the environment: {error}", USAGE) from error
 
 
 def load(text: str) -> GatewayConfig:

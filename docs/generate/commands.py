@@ -51,5 +51,5 @@ def _row(parameter: Any) -> tuple[str, str, str]:
     if parameter.param_type_name == "argument":
         names = f"`{(parameter.metavar or parameter.name).upper()}`"
     default = parameter.default
-    shown = "" if default in (None, False, ()) or callable(default) else f"`{getattr(default, 'value', default)}`"
+    shown = "" if default in (None, False, (), "") or callable(default) else f"`{getattr(default, 'value', default)}`"
     return names, "required" if parameter.required else shown, str(getattr(parameter, "help", "") or "")

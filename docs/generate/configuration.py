@@ -14,7 +14,7 @@ from controlplane.reference.docstrings import field_texts
 from controlplane.reference.models import inner_models, models
 from controlplane.reference.schema import schema
 from docs.generate.examples import EXAMPLES
-from docs.generate.markdown import page, table
+from docs.generate.markdown import code, page, table
 
 INTRODUCTION = """\
 The document is YAML or JSON. It is strict: a key that is not here is a problem, and so is a key that stands twice.
@@ -110,5 +110,5 @@ def _bounds(definition: dict[str, Any]) -> str:
     if definition.get("minItems"):
         said.append("not empty")
     if definition.get("pattern"):
-        said.append(f"`{definition['pattern']}`".replace("|", "\\|"))
+        said.append(code(definition["pattern"]).replace("|", "\\|"))
     return f", {', '.join(said)}" if said else ""

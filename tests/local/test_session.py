@@ -186,8 +186,8 @@ def test_what_can_be_asked(session: Session) -> None:
     os.kill(before[0], signal.SIGKILL)
 
     assert eventually(lambda: [each["alive"] for each in components(session)] == [False, True])
-    assert session.ask("start", only=["demo"]) == {"started": ["demo-0"]}
-    assert session.ask("start", only=["demo-0", "authz"], wrap=["authz=env"]) == {"started": []}
+    assert session.ask("start", only=["demo"]) == {"started": ["demo-0"], "kept": []}
+    assert session.ask("start", only=["demo-0", "authz"], wrap=["authz=env"]) == {"started": [], "kept": []}
 
     alive = components(session)
     assert [each["alive"] for each in alive] == [True, True]

@@ -47,6 +47,12 @@ UNFIT: dict[str, tuple[dict[str, Any], str, str]] = {
         "auth.providers.0",
         "give exactly one of",
     ),
+    "a provider's name": (auth(providers=[PROVIDER | {"name": "P"}]), "auth.providers.0.name", "match pattern"),
+    "a provider's tier": (
+        auth(providers=[PROVIDER | {"default_tier": 5}]),
+        "auth.providers.0.default_tier",
+        "should be a valid string",
+    ),
     "no provider": (auth(providers=[PROVIDER, None]), "auth.providers.1", "should be a valid dictionary"),
     "an API key": (auth(api_keys=[{"name": "k", "subject": "s"}]), "auth.api_keys.0.sha256", "is required"),
     "who verifies": (auth(verified_by="nobody"), "auth.verified_by", "should be 'authz_service' or 'envoy'"),
