@@ -94,7 +94,12 @@ class Listener(Model):
     """The TCP port to listen on."""
     trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
     """How many proxies in front of the gateway may be believed. With N, the client's address is the Nth from the right
-    in `X-Forwarded-For` (Envoy's `xff_num_trusted_hops`); with 0 it is the connection's.
+    in `X-Forwarded-For` (Envoy's `xff_num_trusted_hops`); with 0 it is the connection's. Only with one or more do
+    `Forwarded`, `X-Real-IP`, `X-Forwarded-Host` and the like reach services.
+    """
+    keep_underscores: bool = False
+    """Whether request headers with `_` in their name reach services. Many servers read `_` as `-`, so such a header
+    can pose as another. Reserved names, and other spellings of headers that the gateway sets or reads, never pass.
     """
     max_connections: Annotated[int, Field(ge=1)] = 25_000
     """Client connections at once, for each Envoy. One more is closed as soon as it is there. Changes live."""

@@ -45,9 +45,6 @@ RATELIMIT_TIMEOUT_SECONDS = 0.1
 
 EXPOSED_HEADERS = "X-Request-ID,X-Correlation-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After"
 
-RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
-"""Request headers whose value is ours. Upstreams often read `_` as `-`, so both spellings are removed."""
-
 HOP_BY_HOP = (
     *("te", "trailer", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"),
     "http2-settings",
@@ -127,23 +124,6 @@ def _set(name: str, value: str, *, only_if_absent: bool = False) -> HeaderMutati
     return HeaderMutation(
         append=HeaderValueOption(header=protos.base.HeaderValue(key=name, value=value), append_action=action)
     )
-
-
-def early_mutations() -> list[HeaderMutation]:
-    """What happens to a request's headers before routing: reserved names go, a client's request id is kept aside.
-
-    Envoy makes an id of its own for every request. The request filter puts the client's back if it is valid.
-    """
-    reserved = protos.string_matcher.StringMatcher(
-        safe_regex=protos.regex_matcher.RegexMatcher(regex=RESERVED_REQUEST_HEADERS)
-    )
-    return [
-        HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=reserved)),
-        _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
-        HeaderMutation(remove=Header.REQUEST_ID),
-        _set(Header.CODING, "%REQ(TRANSFER-ENCODING)%"),
-        *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
-    ]
 
 
 def _headers(security: SecurityHeaders) -> Message:

@@ -4,7 +4,7 @@ Each name is written here and nowhere else in this package. The scripts get the 
 a name cannot be changed on one side only. What the two services set or read is agreed in docs/agreements.md.
 
 A client can send none of the request headers: every name that begins with `x-mgw-` or `x-user-`, in any spelling, is
-removed before anything looks at the request (`filters.early_mutations`).
+removed before anything looks at the request (`early_headers.mutations`).
 """
 
 from __future__ import annotations

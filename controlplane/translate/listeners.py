@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from controlplane import __version__, protos
 from controlplane.config.model import GatewayConfig, Listener
 from controlplane.topology import Address
-from controlplane.translate import access_log, filters, hosts, local_replies, rate_limit_quota
+from controlplane.translate import access_log, early_headers, filters, hosts, local_replies, rate_limit_quota
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
 from controlplane.translate.headers import Namespace
@@ -83,7 +83,7 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
         early_header_mutation_extensions=[
             protos.named(
                 "envoy.http.early_header_mutation.header_mutation",
-                protos.early_header_mutation.HeaderMutation(mutations=filters.early_mutations()),
+                protos.early_header_mutation.HeaderMutation(mutations=early_headers.mutations(config)),
             )
         ],
         server_header_transformation=Hcm.PASS_THROUGH,
@@ -111,6 +111,7 @@ def _for_both_protocols(listener: Listener) -> protos.protocol.HttpProtocolOptio
     """The codecs let twice the fields pass: the request filter answers what is between. See lua/field_limits.lua."""
     return protos.protocol.HttpProtocolOptions(
         idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS),
+        headers_with_underscores_action=early_headers.underscores(listener),
         max_headers_count=protos.uint32(2 * listener.max_headers + OUR_FIELDS),
     )
 

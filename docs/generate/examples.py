@@ -35,6 +35,7 @@ listener:
   host: 0.0.0.0
   port: "${API_GATEWAY_PORT:-8080}"
   trusted_hops: 1             # one load balancer in front
+  keep_underscores: false     # X_Real_IP and the like are dropped
   max_connections: 25000
   max_request_bytes: 1048576  # 1 MiB
   max_headers: 100

@@ -14,7 +14,7 @@ from authz_service.server import EXTENSIONS
 from authz_service.server import SERVICE as AUTHZ_SERVICE
 from controlplane import protos
 from controlplane.config.model import GatewayConfig
-from controlplane.translate import access_log, filters, local_rate_limit, local_replies, routes
+from controlplane.translate import access_log, early_headers, filters, local_rate_limit, local_replies, routes
 from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
@@ -131,8 +131,7 @@ async def test_the_limits_of_the_tier_hold(gateway: Any, bearer: Bearer) -> None
 async def test_identity_headers_are_those_that_clients_cannot_send(gateway: Any, bearer: Bearer) -> None:
     """What authz sets is what the listener takes from clients; what is for Envoy alone goes before the upstream."""
     answer = await gateway.check("user-profile", authorization=bearer())
-    (remove, *_) = filters.early_mutations()
-    reserved = re.compile(remove.remove_on_match.key_matcher.safe_regex.regex)
+    reserved = re.compile(early_headers.removed_pattern(default_config()))
 
     names = [option.header.key for option in answer.ok_response.headers]
 
