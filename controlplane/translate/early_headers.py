@@ -11,6 +11,7 @@ from itertools import chain, product, zip_longest
 
 from controlplane import protos
 from controlplane.config.model import GatewayConfig, Listener
+from controlplane.translate import forwarded_for
 from controlplane.translate.filters import HOP_BY_HOP
 from controlplane.translate.headers import Header
 
@@ -21,8 +22,8 @@ OURS = "x[-_](user[-_](id|tier|issuer)|(envoy|gateway|mgw)[-_][!-~]*)"
 """Request headers whose value is ours."""
 
 X_FORWARDED = "x[-_]forwarded([-_](([!-eg-~]|f[!-np-~]|fo[!-qs-~]|for[!-~])[!-~]*|fo?))?"
-"""All but X-Forwarded-For, to which the client's address is appended. RE2 has no lookahead, and Envoy takes no pattern that
-becomes a large program, as with dots, which cover all of UTF-8."""
+"""All but X-Forwarded-For, to which the client's address is appended. RE2 has no lookahead, and Envoy takes no pattern
+that becomes a large program, as with dots, which cover all of UTF-8."""
 
 FORWARDING = (
     *("forwarded", "x-real-ip", "x-real-port", "x-rewrite-uri", "x-rewrite-url"),
@@ -30,30 +31,21 @@ FORWARDING = (
     *("client-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "fastly-client-ip", "x-remote-ip"),
     *("x-remote-addr", "cf-connecting-ip", "cf-connecting-ipv6", "x-scheme", "x-url-scheme", "front-end-https"),
 )
-"""Further headers by which a proxy tells of its client: who it is, and what it asked for. By name: a pattern is tried on
-every header, and takes thirty times as long."""
+"""Further headers by which a proxy tells of its client: who it is, and what it asked for. By name: a pattern is tried
+on every header, and takes thirty times as long."""
 
-MAX_PARTS = 5
-FORWARDED_PROTO = "x-forwarded-proto"
 OURS_WITH_HYPHENS = (
     Header.REQUEST_ID,
     Header.CORRELATION_ID,
-    "x-forwarded-for",
-    FORWARDED_PROTO,
+    Header.FORWARDED_FOR,
+    Header.FORWARDED_PROTO,
     *(name for name in HOP_BY_HOP if "-" in name),
     "content-length",
     "transfer-encoding",
 )
 """Headers that mean something to the gateway, so that no other spelling of them passes."""
 
-_PROTO = f"request.headers['{FORWARDED_PROTO}']"
-_CONNECTIONS_OWN = "(has(connection.tls_version) ? 'https' : 'http')"
-HTTP_OR_HTTPS = (
-    f"%CEL({_PROTO} == 'https' || {_PROTO} == 'http' ? {_PROTO}"
-    f" : {_PROTO}.matches('^(?i)(https|wss)$') ? 'https'"
-    f" : {_PROTO}.matches('^(?i)(http|ws)$') ? 'http' : {_CONNECTIONS_OWN})%"
-)
-"""A trusted hop's X-Forwarded-Proto if it is one of the two, else the connection's own."""
+MAX_PARTS = 5
 
 
 def mutations(config: GatewayConfig) -> list[protos.mutation_rules.HeaderMutation]:
@@ -62,7 +54,7 @@ def mutations(config: GatewayConfig) -> list[protos.mutation_rules.HeaderMutatio
     return [
         _remove_matching(removed_pattern(config)),
         *(_remove(name) for name in removed_names(config)),
-        *([_overwrite(FORWARDED_PROTO, HTTP_OR_HTTPS)] if _is_trusted(config) else []),
+        *(_overwrite(Header.FORWARDED_FOR, value) for value in forwarded_for.values(config.listener)),
         _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
         _remove(Header.REQUEST_ID),
         _set(Header.CODING, "%REQ(TRANSFER-ENCODING)%"),
@@ -78,21 +70,16 @@ def underscores(listener: Listener) -> protos.protocol.HttpProtocolOptions.Heade
 
 def removed_pattern(config: GatewayConfig) -> str:
     """Names that go, as Envoy has them: in lower case."""
-    return OURS if _is_trusted(config) else f"{OURS}|{X_FORWARDED}"
+    return OURS if forwarded_for.are_proxies_trusted(config.listener) else f"{OURS}|{X_FORWARDED}"
 
 
 def removed_names(config: GatewayConfig) -> Iterator[str]:
     """Further names that go, one by one."""
-    forwarding = () if _is_trusted(config) else FORWARDING
+    forwarding = () if forwarded_for.are_proxies_trusted(config.listener) else FORWARDING
     yield from forwarding
     if config.listener.keep_underscores:
         for name in (*forwarding, *OURS_WITH_HYPHENS, config.auth.api_key_header):
             yield from _with_underscores(name)
-
-
-def _is_trusted(config: GatewayConfig) -> bool:
-    """Whether what is connected to the gateway is a trusted hop."""
-    return config.listener.trusted_hops > 0
 
 
 def _with_underscores(name: str) -> Iterator[str]:

@@ -44,7 +44,12 @@ listener:
   request_timeout_seconds: none
   http10: false
   http2: {max_concurrent_streams: 128}
-"""
+""",
+        """\
+listener:
+  trusted_cidrs: [10.0.0.0/8, "2001:db8:1::/48"]
+  proxy_protocol: true        # a TCP load balancer that names its clients
+""",
     ],
     "Http2": [
         """\
