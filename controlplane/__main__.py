@@ -26,6 +26,7 @@ from controlplane.config import envoy_validate
 from controlplane.errors import ConfigRejected, ControlPlaneError, EnvoyUnavailable
 from controlplane.health.checker import HealthChecker
 from controlplane.health.probes import GrpcProbe, ServiceProbe
+from controlplane.health.unread_addresses import UnreadAddresses
 from controlplane.jwks_fetcher import KeySetFetcher
 from controlplane.limits_client import CallerLimits
 from controlplane.protos import require_upb
@@ -74,7 +75,7 @@ async def _run(settings: Settings) -> None:
     breakers = BreakerController(
         breaker_registry, layers, override_file, publisher.current_config, publisher.use_forces
     )
-    server = DiscoveryServer(cache, registry, layers, breakers)
+    server = DiscoveryServer(cache, registry, layers, breakers, [UnreadAddresses()])
     await server.start(str(settings.xds_listen))
     probes, service_probe = _dependency_probes(settings), ServiceProbe()
     callers = CallerLimits(settings.ratelimit_addresses)

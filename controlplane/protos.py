@@ -31,6 +31,7 @@ from envoy_api.envoy.config.listener.v3 import listener_pb2 as listener
 from envoy_api.envoy.config.ratelimit.v3 import rls_pb2 as rls_config
 from envoy_api.envoy.config.route.v3 import route_components_pb2 as route_components
 from envoy_api.envoy.config.route.v3 import route_pb2 as route
+from envoy_api.envoy.extensions.access_loggers.stats.v3 import stats_pb2 as stats_logger
 from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream_logger
 from envoy_api.envoy.extensions.common.matching.v3 import extension_matcher_pb2 as extension_matcher
 from envoy_api.envoy.extensions.common.ratelimit.v3 import ratelimit_pb2 as local_ratelimit_descriptor
@@ -49,6 +50,7 @@ from envoy_api.envoy.extensions.filters.http.lua.v3 import lua_pb2 as lua_filter
 from envoy_api.envoy.extensions.filters.http.rate_limit_quota.v3 import rate_limit_quota_pb2 as rate_limit_quota
 from envoy_api.envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as ratelimit_filter
 from envoy_api.envoy.extensions.filters.http.router.v3 import router_pb2 as router_filter
+from envoy_api.envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2 as proxy_protocol
 from envoy_api.envoy.extensions.filters.network.connection_limit.v3 import connection_limit_pb2 as connection_limit
 from envoy_api.envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -56,6 +58,7 @@ from envoy_api.envoy.extensions.filters.network.http_connection_manager.v3 impor
 from envoy_api.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     header_mutation_pb2 as early_header_mutation,
 )
+from envoy_api.envoy.extensions.http.original_ip_detection.xff.v3 import xff_pb2 as xff
 from envoy_api.envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2 as network_inputs
 from envoy_api.envoy.extensions.request_id.uuid.v3 import uuid_pb2 as uuid_request_id
 from envoy_api.envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
@@ -76,6 +79,7 @@ from envoy_api.envoy.type.v3 import http_status_pb2 as http_status
 from envoy_api.envoy.type.v3 import percent_pb2 as percent
 from envoy_api.envoy.type.v3 import range_pb2 as ranges
 from envoy_api.envoy.type.v3 import ratelimit_strategy_pb2 as ratelimit_strategy
+from envoy_api.envoy.type.v3 import scope_pb2 as scope
 from envoy_api.envoy.type.v3 import token_bucket_pb2 as token_bucket
 from envoy_api.io.prometheus.client import metrics_pb2 as prometheus_metrics
 from envoy_api.xds.core.v3 import extension_pb2 as xds_extension
@@ -136,6 +140,7 @@ __all__ = [
     "previous_hosts",
     "prometheus_metrics",
     "protocol",
+    "proxy_protocol",
     "ranges",
     "rate_limit_quota",
     "ratelimit_filter",
@@ -148,7 +153,9 @@ __all__ = [
     "router_filter",
     "rtds",
     "runtime_uint32",
+    "scope",
     "skip_action",
+    "stats_logger",
     "stream_logger",
     "string_matcher",
     "struct",
@@ -166,6 +173,7 @@ __all__ = [
     "xds_named",
     "xds_regex_matcher",
     "xds_string_matcher",
+    "xff",
 ]
 
 Any = any_pb2.Any

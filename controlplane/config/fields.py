@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from typing import Annotated, Any, Literal
@@ -132,8 +133,25 @@ def check_url(value: str) -> str:
     return value
 
 
+def check_cidr(value: str) -> str:
+    """An address or a network in its one spelling. IPv4 in the guise of IPv6 is IPv4."""
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        try:
+            hint = f": the network is {ipaddress.ip_network(value, strict=False)}"
+        except ValueError:
+            hint = ""
+        raise ValueError(f"neither an address nor a network such as 10.0.0.0/8{hint}") from None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= 96:
+        return f"{mapped}/{network.prefixlen - 96}"
+    return str(network)
+
+
 ClaimName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(check_claim_name)]
 """A claim's own name, or where it is: a name that begins with `/` is an RFC 6901 pointer."""
+Cidr = Annotated[str, AfterValidator(check_cidr)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 CredentialHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(check_credential_header)]
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~\[\]-]*[A-Za-z0-9][A-Za-z0-9._~\[\]-]*$", max_length=64)]

@@ -23,6 +23,7 @@ from controlplane.config.cors_model import Cors
 from controlplane.config.fields import (
     IDEMPOTENT,
     Algorithm,
+    Cidr,
     HeaderName,
     Method,
     Model,
@@ -90,12 +91,25 @@ class Listener(Model):
     """Where Envoy listens, and what it takes from a client before anyone looks at the request."""
 
     host: str = "0.0.0.0"
-    """The address to listen on. `0.0.0.0` is every IPv4 address of the machine."""
+    """The address to listen on. `0.0.0.0` is every IPv4 address of the machine, `::` every address."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     """The TCP port to listen on."""
     trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
     """How many proxies in front of the gateway may be believed. With N, the client's address is the Nth from the right
-    in `X-Forwarded-For` (Envoy's `xff_num_trusted_hops`); with 0 it is the connection's.
+    in `X-Forwarded-For` (Envoy's `xff_num_trusted_hops`); with 0 it is the connection's. Only with one or more do
+    `Forwarded`, `X-Real-IP`, `X-Forwarded-Host` and the like reach services.
+    """
+    trusted_cidrs: list[Cidr] = []
+    """Instead of `trusted_hops`: the addresses of the proxies that may be believed, such as `10.0.0.0/8`. The client is
+    the last in `X-Forwarded-For` that is none of them. What another address sends is read as from a client.
+    """
+    proxy_protocol: bool = False
+    """Whether connections begin with a PROXY protocol header, version 1 or 2, that names the client. It needs
+    `trusted_cidrs`: connections from other addresses, and those without the header, are closed.
+    """
+    keep_underscores: bool = False
+    """Whether request headers with `_` in their name reach services. Many servers read `_` as `-`, so such a header
+    can pose as another. Reserved names, and other spellings of headers that the gateway sets or reads, never pass.
     """
     max_connections: Annotated[int, Field(ge=1)] = 25_000
     """Client connections at once, for each Envoy. One more is closed as soon as it is there. Changes live."""

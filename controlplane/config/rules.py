@@ -273,6 +273,18 @@ def a_full_log_masks_nothing(config: GatewayConfig) -> Iterator[Finding]:
         yield ("log", "mask_parameters"), "query: full shows every parameter; masked is the default"
 
 
+def one_way_to_trust_proxies(config: GatewayConfig) -> Iterator[Finding]:
+    """Envoy takes one or the other, and a PROXY header is believed only where a trusted proxy sends it."""
+    listener = config.listener
+    if listener.trusted_cidrs and listener.trusted_hops:
+        yield (
+            ("listener", "trusted_cidrs"),
+            "give either trusted_hops or trusted_cidrs: a proxy is known by one of them",
+        )
+    if listener.proxy_protocol and not listener.trusted_cidrs:
+        yield ("listener", "proxy_protocol"), "name the proxies in trusted_cidrs: anybody could write a PROXY header"
+
+
 def services_stay_outside(config: GatewayConfig, internal: frozenset[str]) -> Iterator[Finding]:
     """No route may lead to Envoy's admin, the control plane, the two services or the store."""
     ours = {_same_machine(*_host_and_port(f"//{address}")) for address in internal}
@@ -322,4 +334,5 @@ RULES: tuple[Rule, ...] = (
     retries_can_happen,
     credentials_and_any_do_not_mix,
     a_full_log_masks_nothing,
+    one_way_to_trust_proxies,
 )

@@ -68,4 +68,4 @@ def _address(address: str) -> dict[str, Any]:
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    return host, int(port)
+    return host.strip("[]"), int(port)

@@ -202,7 +202,7 @@ class _Layout:
         argv += ["--disable-hot-restart", "--concurrency", str(self._around.processors)]
         argv += ["--file-flush-interval-msec", str(LOG_FLUSH_MILLISECONDS)]  # Envoy's own 10 s is late for a reader
         argv += ["--drain-time-s", str(DRAIN_SECONDS), "-l", "warning", "--log-format", ENVOY_LOG_FORMAT]
-        address = f"{self._options.host}:{self._ports[f'envoy-{index}']}"
+        address = f"{_bracketed(self._options.host)}:{self._ports[f'envoy-{index}']}"
         env = {variable(provider): key_set for provider, key_set in self._around.key_sets.items()}
         return self._part("envoy", index, argv, env, address=address, admin=admin, metrics=f"{admin}/stats/prometheus")
 
@@ -268,4 +268,9 @@ def _url_host(host: str) -> str:
     """The host to call for a host to listen on."""
     if host in ("0.0.0.0", "::", ""):
         return LOOPBACK
+    return _bracketed(host)
+
+
+def _bracketed(host: str) -> str:
+    """As it stands before a port."""
     return f"[{host}]" if ":" in host else host

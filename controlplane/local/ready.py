@@ -14,6 +14,9 @@ POLL_SECONDS = 0.02
 CALL_SECONDS = 2.0
 T = TypeVar("T")
 
+PROXY_HEADER = b"PROXY UNKNOWN\r\n"
+"""From a proxy itself, about nobody else (PROXY protocol, section 2.1)."""
+
 ENVOY_TYPES = ("Cluster", "Listener", "RouteConfiguration")
 
 
@@ -83,7 +86,9 @@ class Checks:
             if part.name != "envoy":
                 continue
             for path in self._probes():
-                answer = await get(f"{base_url(part)}{path}")
+                answer = await ask_gateway(part, path)
+                if answer is None and await turns_away(part):
+                    continue  # it serves trusted proxies alone, and none is here
                 if answer is None or answer[0] != 200:
                     said = f"{answer[0]} {answer[1][:300]}" if answer else "no answer"
                     return NotReady(part, f"GET {base_url(part)}{path}: {said}")
@@ -122,13 +127,36 @@ async def listens(part: Part) -> bool:
     return await exchange(part.address, b"", _read_nothing) is not None
 
 
-async def get(url: str, token: str | None = None, method: str = "GET") -> tuple[int, str] | None:
+async def ask_gateway(envoy: Part, path: str) -> tuple[int, str] | None:
+    """The gateway's answer, also where its connections begin with a PROXY header."""
+    url = f"{base_url(envoy)}{path}"
+    return await get(url) or await get(url, before=PROXY_HEADER)
+
+
+async def turns_away(envoy: Part) -> bool:
+    """Whether the gateway takes connections and closes them without a word."""
+    host, _, port = envoy.address.rpartition(":")
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            reader, writer = await asyncio.open_connection(_callable_host(host), int(port))
+            try:
+                writer.write(PROXY_HEADER + b"GET /health/live HTTP/1.1\r\nHost: gateway\r\n\r\n")
+                return not await reader.read(1)
+            except ConnectionError:
+                return True
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+async def get(url: str, token: str | None = None, method: str = "GET", before: bytes = b"") -> tuple[int, str] | None:
     """Status and body, or None where nobody answers. Small on purpose: an HTTP library takes 100 ms to import."""
     address, _, path = url.removeprefix("http://").partition("/")
     lines = [f"{method} /{path} HTTP/1.1", f"Host: {address}", "Connection: close", "User-Agent: mgw"]
     lines += [f"Authorization: Bearer {token}"] if token else []
     request = ("\r\n".join(lines) + "\r\n\r\n").encode()
-    return await exchange(address, request, _read_response)
+    return await exchange(address, before + request, _read_response)
 
 
 async def exchange(address: str, data: bytes, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T | None:
@@ -175,8 +203,10 @@ async def _read_nothing(_reader: asyncio.StreamReader) -> bytes:
 
 def base_url(envoy: Part) -> str:
     host, _, port = envoy.address.rpartition(":")
-    return f"http://{_callable_host(host)}:{port}"
+    called = _callable_host(host)
+    return f"http://{f'[{called}]' if ':' in called else called}:{port}"
 
 
 def _callable_host(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    """The host to call for one that is listened on."""
+    return "127.0.0.1" if host in ("0.0.0.0", "[::]") else host.strip("[]")

@@ -92,15 +92,24 @@ def static_bootstrap(
 ) -> protos.bootstrap.Bootstrap:
     """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
     listener = listeners.listener(config, at, keys)
-    manager = listeners.connection_manager(config, keys)
-    manager.route_config.CopyFrom(_with_trees(routes.route_configuration(config, keys)))
-    listener.filter_chains[0].filters[-1].typed_config.CopyFrom(protos.any_of(manager))
+    route_configuration = _with_trees(routes.route_configuration(config, keys))
+    for chain in listener.filter_chains:
+        _route_statically(chain.filters[-1], route_configuration)
     return protos.bootstrap.Bootstrap(
         static_resources=protos.bootstrap.Bootstrap.StaticResources(
             listeners=[listener],
             clusters=[_with_endpoints(cluster, config) for cluster in clusters.clusters(config, topology)],
         )
     )
+
+
+def _route_statically(
+    found: protos.listener_components.Filter, route_configuration: protos.route.RouteConfiguration
+) -> None:
+    manager = protos.hcm.HttpConnectionManager()
+    found.typed_config.Unpack(manager)
+    manager.route_config.CopyFrom(route_configuration)
+    found.typed_config.CopyFrom(protos.any_of(manager))
 
 
 def _with_endpoints(cluster: protos.cluster.Cluster, config: GatewayConfig) -> protos.cluster.Cluster:

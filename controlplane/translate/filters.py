@@ -14,6 +14,7 @@ from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 from controlplane.translate import (
     bodies,
     filter_matcher,
+    forwarded_for,
     jwt_authn,
     leases,
     local_rate_limit,
@@ -43,8 +44,6 @@ AUTHZ_TIMEOUT_SECONDS = 0.2
 """With the connect timeout this keeps the 503 for a dead authz service under 250 ms."""
 RATELIMIT_TIMEOUT_SECONDS = 0.1
 
-RESERVED_REQUEST_HEADERS = r"x[-_]user[-_](id|tier|issuer)|x[-_]mgw[-_].*|x[-_]gateway[-_].*|x[-_]envoy[-_].*"
-"""Request headers whose value is ours. Upstreams often read `_` as `-`, so both spellings are removed."""
 
 HOP_BY_HOP = (
     *("te", "trailer", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"),
@@ -60,7 +59,7 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         # Gives every request one path and valid ids, so that all filters below see the same request.
         http_filter(REQUEST_FILTER, _script(lua_filter.request_filter(config))),
         # On the way back up this is the last but one, so the ids are on every response, our own errors included.
-        http_filter(HEADERS, _headers(config.security_headers)),
+        http_filter(HEADERS, _headers(config.security_headers, forwarded_for.last_hop(config.listener))),
         # Before authz: a preflight carries no token. Before all that rejects: a browser reads no error without CORS
         # headers.
         http_filter(CORS, protos.cors_filter.Cors()),
@@ -127,26 +126,9 @@ def _set(name: str, value: str, *, only_if_absent: bool = False) -> HeaderMutati
     )
 
 
-def early_mutations() -> list[HeaderMutation]:
-    """What happens to a request's headers before routing: reserved names go, a client's request id is kept aside.
-
-    Envoy makes an id of its own for every request. The request filter puts the client's back if it is valid.
-    """
-    reserved = protos.string_matcher.StringMatcher(
-        safe_regex=protos.regex_matcher.RegexMatcher(regex=RESERVED_REQUEST_HEADERS)
-    )
-    return [
-        HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=reserved)),
-        _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
-        HeaderMutation(remove=Header.REQUEST_ID),
-        _set(Header.CODING, "%REQ(TRANSFER-ENCODING)%"),
-        *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
-    ]
-
-
-def _headers(security: SecurityHeaders) -> Message:
+def _headers(security: SecurityHeaders, last_hop: str) -> Message:
     """To the upstream: the client's address, nothing of Envoy's own. To the client: the ids and security headers."""
-    client = protos.base.HeaderValue(key="x-forwarded-for", value="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
+    client = protos.base.HeaderValue(key=Header.FORWARDED_FOR, value=last_hop)
     appended = HeaderValueOption(header=client, append_action=HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
     response = [
         # An error of Envoy's has an id that is valid whatever failed; see `local_replies`.

@@ -4,7 +4,7 @@ Each name is written here and nowhere else in this package. The scripts get the 
 a name cannot be changed on one side only. What the two services set or read is agreed in docs/agreements.md.
 
 A client can send none of the request headers: every name that begins with `x-mgw-`, and the three of the user, are
-removed in any spelling before anything looks at the request (`filters.early_mutations`).
+removed in any spelling before anything looks at the request (`early_headers.mutations`).
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ class Header(StrEnum):
     CORRELATION_ID = "x-correlation-id"
     """The client's if it is a valid id, else the request id. Read: upstreams, clients, the access log."""
 
+    FORWARDED_FOR = "x-forwarded-for"
+    """Every address on the way: what was there, and the connection's. Set: header_mutation. Read: Envoy, upstreams."""
+
+    FORWARDED_PROTO = "x-forwarded-proto"
+    """`http` or `https`. Set: Envoy, and forwarded.lua where a trusted hop said neither. Read: upstreams."""
+
 
 REMOVED_BEFORE_UPSTREAM = (
     Header.IDENTITY,
@@ -149,6 +155,8 @@ class Key(StrEnum):
     """The path without what may be a token. Set: request_filter.lua, if it has any. Read: the access log."""
     QUERY = "query"
     """The query without what may be a token. Set: request_filter.lua. Read: the access log."""
+    UNREAD = "forwarded_for_unread"
+    """A trusted hop's X-Forwarded-For names no client. Set: forwarded.lua. Read: the counter in `forwarded_for`."""
     IN_FLIGHT = "in_flight"
     """What in_flight.lua keeps for the response is found by this number. Set and read: in_flight.lua."""
 

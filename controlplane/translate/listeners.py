@@ -7,7 +7,16 @@ from google.protobuf.duration_pb2 import Duration
 from controlplane import __version__, protos
 from controlplane.config.model import GatewayConfig, Listener
 from controlplane.topology import Address
-from controlplane.translate import access_log, filters, hosts, local_replies, rate_limit_quota
+from controlplane.translate import (
+    access_log,
+    early_headers,
+    filters,
+    forwarded_for,
+    hosts,
+    local_replies,
+    peers,
+    rate_limit_quota,
+)
 from controlplane.translate.clusters import ads
 from controlplane.translate.endpoints import socket_address
 from controlplane.translate.headers import Namespace
@@ -30,21 +39,38 @@ CONNECTION_BUFFER_BYTES = 32 << 10
 def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys = NO_KEYS) -> protos.listener.Listener:
     """The one listener. `at` is where this Envoy wants it, the document's address if it does not say."""
     address = at or Address(config.listener.host, config.listener.port)
-    chain = protos.listener_components.FilterChain(
-        filters=[
-            _connection_limit(config.listener.max_connections),
-            protos.listener_components.Filter(
-                name="envoy.filters.network.http_connection_manager",
-                typed_config=protos.any_of(connection_manager(config, keys)),
-            ),
-        ]
-    )
-    return protos.listener.Listener(
+    result = protos.listener.Listener(
         name=LISTENER,
-        address=socket_address(address),
-        filter_chains=[chain],
+        address=_bound(address),
+        listener_filters=peers.listener_filters(config.listener),
+        filter_chains=[_chain(each, keys) for each in peers.kinds(config)],
         metadata=protos.base.Metadata(filter_metadata={Namespace.GATEWAY: protos.struct(access_log.LISTENER_METADATA)}),
         per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
+    )
+    if config.listener.proxy_protocol:
+        result.listener_filters_timeout.CopyFrom(protos.duration(peers.HEADER_TIMEOUT_SECONDS))
+    return result
+
+
+def _bound(address: Address) -> protos.address.Address:
+    """Where to listen. `::` is every address of the machine, the IPv4 ones too."""
+    bound = socket_address(address)
+    bound.socket_address.ipv4_compat = address.host == "::"
+    return bound
+
+
+def _chain(kind: peers.Peers, keys: EnvoyKeys) -> protos.listener_components.FilterChain:
+    """What a connection of one kind of peer passes."""
+    return protos.listener_components.FilterChain(
+        name=kind.name,
+        filter_chain_match=kind.match,
+        filters=[
+            _connection_limit(kind.config.listener.max_connections),
+            protos.listener_components.Filter(
+                name="envoy.filters.network.http_connection_manager",
+                typed_config=protos.any_of(connection_manager(kind.config, keys)),
+            ),
+        ],
     )
 
 
@@ -66,8 +92,12 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
         http_filters=filters.http_filters(config, keys),
         local_reply_config=local_replies.local_replies(__version__),
-        access_log=access_log.access_logs(config.log.requests, may_be_shadowed=not rate_limit_quota.is_used(config)),
-        use_remote_address=protos.boolean(True),
+        access_log=[
+            *access_log.access_logs(config.log.requests, may_be_shadowed=not rate_limit_quota.is_used(config)),
+            *([forwarded_for.counter()] if forwarded_for.are_proxies_trusted(config.listener) else []),
+        ],
+        use_remote_address=protos.boolean(not config.listener.trusted_cidrs),
+        original_ip_detection_extensions=peers.detection(config.listener),
         xff_num_trusted_hops=config.listener.trusted_hops,
         # Envoy would append its own address for a client on loopback; the filter chain appends the client's.
         skip_xff_append=True,
@@ -83,7 +113,7 @@ def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> prot
         early_header_mutation_extensions=[
             protos.named(
                 "envoy.http.early_header_mutation.header_mutation",
-                protos.early_header_mutation.HeaderMutation(mutations=filters.early_mutations()),
+                protos.early_header_mutation.HeaderMutation(mutations=early_headers.mutations(config)),
             )
         ],
         server_header_transformation=Hcm.PASS_THROUGH,
@@ -111,6 +141,7 @@ def _for_both_protocols(listener: Listener) -> protos.protocol.HttpProtocolOptio
     """The codecs let twice the fields pass: the request filter answers what is between. See lua/field_limits.lua."""
     return protos.protocol.HttpProtocolOptions(
         idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS),
+        headers_with_underscores_action=early_headers.underscores(listener),
         max_headers_count=protos.uint32(2 * listener.max_headers + OUR_FIELDS),
     )
 

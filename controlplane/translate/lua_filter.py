@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from controlplane.config.model import GatewayConfig
-from controlplane.translate import decision_cache, headers, jwt_authn, leases, masking, rate_limit_quota
+from controlplane.translate import decision_cache, forwarded_for, headers, jwt_authn, leases, masking, rate_limit_quota
 from controlplane.translate.jwt_authn import EnvoyKeys
 from controlplane.translate.lua_literal import Literal, literal
 
@@ -42,6 +42,8 @@ def request_filter(config: GatewayConfig) -> str:
         told |= decision_cache.constants(config)
     else:
         left_out.add("decision_cache")
+    if not forwarded_for.are_proxies_trusted(config.listener):
+        left_out.add("forwarded")
     if not leases.are_used(config):
         left_out.add("leases")
     return linked("request_filter", told, left_out)

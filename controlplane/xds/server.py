@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
@@ -47,14 +47,28 @@ class Reports(Protocol):
         """An event that is set once `report_seconds` says something else."""
 
 
+class MetricsReader(Protocol):
+    """Who else reads Envoys' metrics."""
+
+    def on_metrics(self, node: str, families: MetricFamilies) -> None: ...
+
+
 class DiscoveryServer:
     """Serves every node from the cache and keeps the registry true."""
 
-    def __init__(self, cache: SnapshotCache, registry: NodeRegistry, runtime: RuntimeLayers, reports: Reports) -> None:
+    def __init__(
+        self,
+        cache: SnapshotCache,
+        registry: NodeRegistry,
+        runtime: RuntimeLayers,
+        reports: Reports,
+        readers: Sequence[MetricsReader] = (),
+    ) -> None:
         self._cache = cache
         self._registry = registry
         self._runtime = runtime
         self._reports = reports
+        self._readers = (reports, *readers)
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str) -> None:
@@ -120,7 +134,8 @@ class DiscoveryServer:
         try:
             async for message in messages:
                 node = message.identifier.node.id or node
-                self._reports.on_metrics(node, message.envoy_metrics)
+                for reader in self._readers:
+                    reader.on_metrics(node, message.envoy_metrics)
         finally:
             self._reports.on_silence(node)
         return metrics_service.StreamMetricsResponse()

@@ -35,6 +35,7 @@ listener:
   host: 0.0.0.0
   port: "${API_GATEWAY_PORT:-8080}"
   trusted_hops: 1             # one load balancer in front
+  keep_underscores: false     # X_Real_IP and the like are dropped
   max_connections: 25000
   max_request_bytes: 1048576  # 1 MiB
   max_headers: 100
@@ -43,7 +44,12 @@ listener:
   request_timeout_seconds: none
   http10: false
   http2: {max_concurrent_streams: 128}
-"""
+""",
+        """\
+listener:
+  trusted_cidrs: [10.0.0.0/8, "2001:db8:1::/48"]
+  proxy_protocol: true        # a TCP load balancer that names its clients
+""",
     ],
     "Http2": [
         """\

@@ -26,6 +26,8 @@ ENVOY = """\
 Envoy has metrics of its own, which its documentation lists. These say something of the gateway:
 
 - `envoy_vhost_vcluster_upstream_rq`: requests of AI agents, with `envoy_virtual_cluster="ai_agent"`.
+- `envoy_gateway_forwarded_for_unread`: requests with an `X-Forwarded-For` from trusted hops that names no client. It is
+  there once there was one.
 - `envoy_http_downstream_rq_xx`: responses by class of status.
 - `envoy_cluster_upstream_rq_time`: a service's response times, with `envoy_cluster_name`.
 - `envoy_cluster_ratelimit_ok`, `_over_limit`, `_error`: what the rate-limit service said, and how often it did not.

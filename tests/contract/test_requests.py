@@ -15,8 +15,8 @@ from authz_service.server import EXTENSIONS
 from authz_service.server import SERVICE as AUTHZ_SERVICE
 from controlplane import protos
 from controlplane.config.model import GatewayConfig
-from controlplane.translate import access_log, cors, filters, local_rate_limit, local_replies, routes
-from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM, Header
+from controlplane.translate import access_log, cors, early_headers, filters, local_rate_limit, local_replies, routes
+from controlplane.translate.headers import REMOVED_BEFORE_UPSTREAM, Header, ResponseHeader
 from envoy_api.envoy.service.auth.v3 import external_auth_pb2
 from envoy_api.envoy.service.ratelimit.v3 import rls_pb2
 from ratelimit_service import responses as limit_answers
@@ -110,11 +110,9 @@ def rich_config_without_files() -> GatewayConfig:
 
 def test_the_client_whose_keys_are_counted_is_envoys_word() -> None:
     """The header that authz reads is the one that the script sets, and that no client can send and no upstream gets."""
-    (remove, *_) = filters.early_mutations()
-
     assert Header.ADDRESS == AUTHZ_ADDRESS
     assert Header.ADDRESS in REMOVED_BEFORE_UPSTREAM
-    assert re.fullmatch(remove.remove_on_match.key_matcher.safe_regex.regex, Header.ADDRESS)
+    assert re.fullmatch(early_headers.removed_pattern(rich_config()), Header.ADDRESS)
 
 
 async def test_too_many_wrong_keys_look_like_a_limit(a_gateway: MakeGateway, gateway: Any, bearer: Bearer) -> None:
@@ -157,8 +155,7 @@ async def test_the_limits_of_the_tier_hold(gateway: Any, bearer: Bearer) -> None
 async def test_identity_headers_are_those_that_clients_cannot_send(gateway: Any, bearer: Bearer) -> None:
     """What authz sets is what the listener takes from clients; what is for Envoy alone goes before the upstream."""
     answer = await gateway.check("user-profile", authorization=bearer())
-    (remove, *_) = filters.early_mutations()
-    reserved = re.compile(remove.remove_on_match.key_matcher.safe_regex.regex)
+    reserved = re.compile(early_headers.removed_pattern(default_config()))
 
     names = [option.header.key for option in answer.ok_response.headers]
 
@@ -227,7 +224,7 @@ def test_an_upstream_cannot_forge_the_limiters_headers() -> None:
         limit_answers.ERROR,
     )
 
-    assert {name.lower() for name in told} == set(routes.OURS_ALONE)
+    assert {name.lower() for name in told} == set(routes.OURS_ALONE) - {Header.CORRELATION_ID, ResponseHeader.ERROR_ID}
     exposed = {name.lower() for name in cors.EXPOSED}
     assert {name.lower() for name in (*told[:3], limit_answers.RETRY_AFTER)} <= exposed
 
@@ -257,7 +254,7 @@ async def test_the_log_reads_why_authz_denied(gateway: Any, bearer: Bearer) -> N
     formats = " ".join(map(str, access_log.FIELDS.values()))
 
     read = set(re.findall(rf"{re.escape(filters.EXT_AUTHZ)}:(\w+)", formats))
-    assert read == told == {"subject", "tier", "reason", "missing"}
+    assert read == told == {"subject", "tier", "provider", "reason", "missing"}
 
 
 async def test_the_fallback_limit_knows_what_the_limiter_decided(gateway: Any) -> None:

@@ -1,12 +1,12 @@
 -- The request filter: before anything else looks at a request it gets one path and two valid ids, and the caller if
 -- this worker knows it.
 --
--- Needs: names, config (api_key_header, verified_here, in_quotas) and the modules below. decision_cache and leases are
--- nil where they are turned off.
+-- Needs: names, config (api_key_header, verified_here, in_quotas) and the modules below. forwarded, decision_cache and
+-- leases are nil where they are turned off.
 -- Gives: envoy_on_request(handle), envoy_on_response(handle), which Envoy calls.
 
 local names, config, worker, route_settings, in_flight, request_path, request_ids, field_limits, reject, hop_by_hop,
-  caller, decision_cache, leases = ...
+  caller, forwarded, decision_cache, leases = ...
 
 local IDENTITY, COUNTER, CODING = names.header.IDENTITY, names.header.COUNTER, names.header.CODING
 local AUTHZ, REASON, mark = names.namespace.AUTHZ, names.key.REASON, names.mark
@@ -21,6 +21,7 @@ local now_seconds, settings_of = worker.now_seconds, route_settings.of
 local set_known, charge_to, ANONYMOUS = caller.set_known, caller.charge_to, caller.ANONYMOUS
 local remove_hop_by_hop = hop_by_hop.remove
 local add_in_flight, take_in_flight, is_any_in_flight = in_flight.add, in_flight.take, in_flight.is_any
+local check_forwarded = forwarded and forwarded.check
 local recall, spend = decision_cache and decision_cache.recall, leases and leases.spend
 
 -- A possible preflight is answered before the limiter and costs nothing, so it spends nothing.
@@ -83,6 +84,7 @@ end
 local function on_request(handle)
   local headers = handle:headers()
   accept_ids(headers)
+  if check_forwarded then check_forwarded(handle, headers) end
   local raw = headers:get(":path")
   if raw == nil then -- CONNECT: its body has no end, and the filters below would wait for one
     handle:respond({[":status"] = "400"}, "")

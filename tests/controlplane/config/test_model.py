@@ -278,3 +278,21 @@ def test_bad_endpoints(url: str, message: str) -> None:
 def test_bad_fields(kind: type[BaseModel], given: dict[str, Any], place: str) -> None:
     """Each field has its bounds, and a key that nobody knows is a problem."""
     assert list(messages(kind, given)) == [place]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.0.0.1", "10.0.0.1/32"),
+        ("2001:DB8:0::/48", "2001:db8::/48"),
+        ("::1", "::1/128"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.1", "10.0.0.1/32"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_a_network_has_one_spelling(written: str, read: str) -> None:
+    """An address is a network of one, and IPv4 in the guise of IPv6 is IPv4."""
+    assert model.Listener(trusted_cidrs=[written]).trusted_cidrs == [read]

@@ -9,8 +9,9 @@ from itertools import chain
 
 import pytest
 
-from controlplane.translate import filters, headers
+from controlplane.translate import early_headers, headers
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
+from tests.support.configs import default_config
 
 FOLDER = resources.files("controlplane.translate")
 SOURCES = [
@@ -34,10 +35,11 @@ def test_nobody_else_spells_a_name(file: Traversable) -> None:
 
 @pytest.mark.parametrize("name", Header)
 def test_no_client_can_send_them(name: Header) -> None:
-    """Every name is reserved, but for the two ids, which a client may choose and the request filter checks."""
-    is_reserved = re.fullmatch(filters.RESERVED_REQUEST_HEADERS, name) is not None
+    """Every name is reserved, but for the two ids, which a client may choose and the request filter checks, and for
+    X-Forwarded-For, to which the client's address is appended."""
+    is_reserved = re.fullmatch(early_headers.removed_pattern(default_config()), name) is not None
 
-    assert is_reserved is (name not in (Header.REQUEST_ID, Header.CORRELATION_ID))
+    assert is_reserved is (name not in (Header.REQUEST_ID, Header.CORRELATION_ID, Header.FORWARDED_FOR))
 
 
 @pytest.mark.parametrize("name", [name for name in Header if name.startswith("x-mgw-")])

@@ -67,7 +67,7 @@ def test_a_part_that_is_turned_off_is_left_out(config: str, absent: str) -> None
 
 def test_each_module_is_there_once_and_before_whoever_needs_it() -> None:
     """A module that two others need is one table for both."""
-    script = lua_filter.request_filter(CONFIGS["default"])
+    script = lua_filter.request_filter(CONFIGS["rich"])
     modules = [line.split()[1] for line in script.splitlines() if line.endswith("= (function(...)")]
 
     assert len(modules) == len(set(modules))

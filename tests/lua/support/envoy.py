@@ -60,6 +60,16 @@ class StreamInfo:
         return self._address
 
 
+class Connection:
+    """A client's connection."""
+
+    def __init__(self, is_encrypted: bool) -> None:
+        self._tls = object() if is_encrypted else None
+
+    def ssl(self) -> object | None:
+        return self._tls
+
+
 class Stream:
     """One request and then its response, as the scripts see them."""
 
@@ -70,11 +80,13 @@ class Stream:
         settings: Mapping[str, str] | None = None,
         address: str = "192.0.2.1:4000",
         now: float = 1000.0,
+        is_encrypted: bool = False,
     ) -> None:
         self.request = Headers(headers)
         self.response: Headers | None = None
         self.dynamic: dict[str, Any] = {}
         self.now = now
+        self._connection = Connection(is_encrypted)
         self.sent: tuple[dict[str, str], str] | None = None
         self.route_cache_cleared = False
         text = "\n".join(f"{name}={value}" for name, value in (settings or {}).items())
@@ -93,6 +105,9 @@ class Stream:
 
     def metadata(self) -> Metadata:
         return self._route
+
+    def connection(self) -> Connection:
+        return self._connection
 
     def streamInfo(self) -> StreamInfo:  # Envoy's name
         return self._info

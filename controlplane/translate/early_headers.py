@@ -1,0 +1,118 @@
+"""Early header mutations: what becomes of a request's headers before anything looks at them, Envoy itself included.
+
+Reserved headers go, whoever sends them. Forwarding headers, by which proxies tell of a client, go unless they come from
+a trusted hop: upstreams believe them. Upstreams often read `_` as `-`, so every spelling counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, product, zip_longest
+
+from controlplane import protos
+from controlplane.config.model import GatewayConfig, Listener
+from controlplane.translate import forwarded_for
+from controlplane.translate.filters import HOP_BY_HOP
+from controlplane.translate.headers import Header
+
+HeaderMutation = protos.mutation_rules.HeaderMutation
+HeaderValueOption = protos.base.HeaderValueOption
+
+OURS = "x[-_](user[-_](id|tier|issuer)|(envoy|gateway|mgw)[-_][!-~]*)"
+"""Request headers whose value is ours."""
+
+X_FORWARDED = "x[-_]forwarded([-_](([!-eg-~]|f[!-np-~]|fo[!-qs-~]|for[!-~])[!-~]*|fo?))?"
+"""All but X-Forwarded-For, to which the client's address is appended. RE2 has no lookahead, and Envoy takes no pattern
+that becomes a large program, as with dots, which cover all of UTF-8."""
+
+FORWARDING = (
+    *("forwarded", "x-real-ip", "x-real-port", "x-rewrite-uri", "x-rewrite-url"),
+    *("x-original-for", "x-original-host", "x-original-method", "x-original-proto", "x-original-uri", "x-original-url"),
+    *("client-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "fastly-client-ip", "x-remote-ip"),
+    *("x-remote-addr", "cf-connecting-ip", "cf-connecting-ipv6", "x-scheme", "x-url-scheme", "front-end-https"),
+)
+"""Further headers by which a proxy tells of its client: who it is, and what it asked for. By name: a pattern is tried
+on every header, and takes thirty times as long."""
+
+OURS_WITH_HYPHENS = (
+    Header.REQUEST_ID,
+    Header.CORRELATION_ID,
+    Header.FORWARDED_FOR,
+    Header.FORWARDED_PROTO,
+    *(name for name in HOP_BY_HOP if "-" in name),
+    "content-length",
+    "transfer-encoding",
+)
+"""Headers that mean something to the gateway, so that no other spelling of them passes."""
+
+MAX_PARTS = 5
+
+
+def mutations(config: GatewayConfig) -> list[protos.mutation_rules.HeaderMutation]:
+    """The mutations, in order. A client's request id is kept aside, because Envoy makes one for every request; the
+    request filter puts the client's back if it is valid."""
+    return [
+        _remove_matching(removed_pattern(config)),
+        *(_remove(name) for name in removed_names(config)),
+        *(_overwrite(Header.FORWARDED_FOR, value) for value in forwarded_for.values(config.listener)),
+        _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
+        _remove(Header.REQUEST_ID),
+        _set(Header.CODING, "%REQ(TRANSFER-ENCODING)%"),
+        *(_remove(name) for name in HOP_BY_HOP),
+    ]
+
+
+def underscores(listener: Listener) -> protos.protocol.HttpProtocolOptions.HeadersWithUnderscoresAction.ValueType:
+    """What becomes of names with `_`. The reserved ones among them go in any case."""
+    options = protos.protocol.HttpProtocolOptions
+    return options.ALLOW if listener.keep_underscores else options.DROP_HEADER
+
+
+def removed_pattern(config: GatewayConfig) -> str:
+    """Names that go, as Envoy has them: in lower case."""
+    return OURS if forwarded_for.are_proxies_trusted(config.listener) else f"{OURS}|{X_FORWARDED}"
+
+
+def removed_names(config: GatewayConfig) -> Iterator[str]:
+    """Further names that go, one by one."""
+    forwarding = () if forwarded_for.are_proxies_trusted(config.listener) else FORWARDING
+    yield from forwarding
+    if config.listener.keep_underscores:
+        for name in (*forwarding, *OURS_WITH_HYPHENS, config.auth.api_key_header):
+            yield from _with_underscores(name)
+
+
+def _with_underscores(name: str) -> Iterator[str]:
+    """Every other spelling of a name; of one with many parts only the plainest, for there are too many."""
+    parts = name.split("-")
+    if len(parts) > MAX_PARTS:
+        yield "_".join(parts)
+        return
+    for separators in product("-_", repeat=len(parts) - 1):
+        spelling = "".join(chain.from_iterable(zip_longest(parts, separators, fillvalue="")))
+        if spelling != name:
+            yield spelling
+
+
+def _remove_matching(pattern: str) -> HeaderMutation:
+    matcher = protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=pattern))
+    return HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=matcher))
+
+
+def _remove(name: str) -> HeaderMutation:
+    return HeaderMutation(remove=name)
+
+
+def _set(name: str, value: str) -> HeaderMutation:
+    return _append(name, value, HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
+
+
+def _overwrite(name: str, value: str) -> HeaderMutation:
+    """Only where it is there, and there is a value."""
+    return _append(name, value, HeaderValueOption.OVERWRITE_IF_EXISTS)
+
+
+def _append(name: str, value: str, action: HeaderValueOption.HeaderAppendAction.ValueType) -> HeaderMutation:
+    return HeaderMutation(
+        append=HeaderValueOption(header=protos.base.HeaderValue(key=name, value=value), append_action=action)
+    )
