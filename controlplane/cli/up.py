@@ -91,18 +91,20 @@ def _revive(directory: RunDirectory, only: list[str], wrap: list[str]) -> int | 
 def _run(options: Options, lock: Lock, *, detach: bool, began: float) -> int | None:
     from controlplane.local import session
     from controlplane.local.bootstrap import write_bootstraps
+    from controlplane.local.heap import max_heap_bytes
     from controlplane.local.hints import demo_hints
     from controlplane.local.ports import Ports
 
     if not options.config.is_file():
         raise Failure(f"no configuration at {options.config}; give one with --config")
+    heap_bytes = max_heap_bytes(os.environ)
     directory = RunDirectory(options.directory)
     for old in directory.logs.glob("*.log*"):
         old.unlink()  # of an earlier gateway in this directory
     ports = Ports()
     around = _surroundings(options, directory)
     gateway = plan(options, ports.reserve(port_names(options), fixed_ports(options)), around)
-    write_bootstraps(gateway, options.config, around.key_sets)
+    write_bootstraps(gateway, options.config, heap_bytes, around.key_sets)
     ports.hand_over()
 
     def on_ready() -> None:

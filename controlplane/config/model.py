@@ -127,6 +127,10 @@ class Listener(Model):
     """How long a whole request may take to arrive, in seconds, or `none`. Then it is 408. It ends when the response
     begins (Envoy's `request_timeout`). One for the listener: a route cannot have its own.
     """
+    health_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """A port for `/health`, `/health/live` and `/health/ready` alone, on the same host. It answers whatever the load:
+    when Envoy's heap is full, the gateway's own port is 503, health included. Absent: none.
+    """
     http10: bool = True
     """Whether HTTP/1.0 is served, as nginx speaks it to upstreams by default. Otherwise it is 426."""
     http2: Http2 = Http2()

@@ -285,6 +285,11 @@ def one_way_to_trust_proxies(config: GatewayConfig) -> Iterator[Finding]:
         yield ("listener", "proxy_protocol"), "name the proxies in trusted_cidrs: anybody could write a PROXY header"
 
 
+def health_has_a_port_of_its_own(config: GatewayConfig) -> Iterator[Finding]:
+    if config.listener.health_port == config.listener.port:
+        yield ("listener", "health_port"), "is the port of the gateway itself, which serves health too"
+
+
 def services_stay_outside(config: GatewayConfig, internal: frozenset[str]) -> Iterator[Finding]:
     """No route may lead to Envoy's admin, the control plane, the two services or the store."""
     ours = {_same_machine(*_host_and_port(f"//{address}")) for address in internal}
@@ -335,4 +340,5 @@ RULES: tuple[Rule, ...] = (
     credentials_and_any_do_not_mix,
     a_full_log_masks_nothing,
     one_way_to_trust_proxies,
+    health_has_a_port_of_its_own,
 )

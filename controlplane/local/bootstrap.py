@@ -14,8 +14,10 @@ from controlplane.local.plan import Part, Plan
 from controlplane.local.resources import bootstrap_template
 
 
-def write_bootstraps(plan: Plan, config: Path, providers: Collection[str] = ()) -> None:
-    """Write D/envoy-N/bootstrap.json for every Envoy of the plan. Each has the secrets of these providers."""
+def write_bootstraps(plan: Plan, config: Path, heap_bytes: int, providers: Collection[str] = ()) -> None:
+    """Write D/envoy-N/bootstrap.json for every Envoy of the plan. Each has the secrets of these providers, and a heap
+    of at most `heap_bytes`.
+    """
     control_planes = [part.address for part in plan.parts if part.name == "controlplane"]
     envoys = [part for part in plan.parts if part.name == "envoy"]
     template = bootstrap_template().read_text() if envoys else ""
@@ -24,12 +26,14 @@ def write_bootstraps(plan: Plan, config: Path, providers: Collection[str] = ()) 
     for envoy in envoys:
         folder = plan.directory.state(envoy.id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        document = bootstrap(template, envoy, control_planes, most)
+        document = bootstrap(template, envoy, control_planes, heap_bytes, most)
         document["node"]["metadata"]["secrets"] = held
         (folder / "bootstrap.json").write_text(json.dumps(document, indent=2))
 
 
-def bootstrap(template: str, envoy: Part, control_planes: Sequence[str], most: int | None = None) -> dict[str, Any]:
+def bootstrap(
+    template: str, envoy: Part, control_planes: Sequence[str], heap_bytes: int, most: int | None = None
+) -> dict[str, Any]:
     """The template with what differs from Envoy to Envoy filled in."""
     document: dict[str, Any] = _load(template)
     host, port = _split(envoy.address)
@@ -41,10 +45,10 @@ def bootstrap(template: str, envoy: Part, control_planes: Sequence[str], most: i
     cluster["load_assignment"]["endpoints"] = [
         {"lb_endpoints": [{"endpoint": {"address": _address(address)}} for address in control_planes]}
     ]
+    heap, connections = (each["typed_config"] for each in document["overload_manager"]["resource_monitors"])
+    heap["max_heap_size_bytes"] = heap_bytes
     if most is not None:
-        (monitor,) = document["overload_manager"]["resource_monitors"]
-        limit = monitor["typed_config"]
-        limit["max_active_downstream_connections"] = max(most, limit["max_active_downstream_connections"])
+        connections["max_active_downstream_connections"] = max(most, connections["max_active_downstream_connections"])
     return document
 
 

@@ -6,12 +6,12 @@ So the usual request has a logger of its own, which reads headers alone. A reque
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from controlplane import protos
 from controlplane.config.model import RequestLines
 from controlplane.translate import masking
+from controlplane.translate.formats import first_of
 from controlplane.translate.headers import Header as Name
 from controlplane.translate.headers import Key, Namespace, ResponseHeader
 from controlplane.translate.local_replies import compare_status
@@ -21,15 +21,9 @@ Filter = protos.accesslog.AccessLogFilter
 Header = protos.route_components.HeaderMatcher
 
 
-def _first_of(*operators: tuple[str, str]) -> str:
-    """The first of these that has a value."""
-    listed = [{"command": command, "param": param} for command, param in operators]
-    return f"%COALESCE({json.dumps({'operators': listed})})%"
-
-
 def _answered_or_sent(header: str) -> str:
     """The response's header, which is valid whatever failed; the request's if there is no response."""
-    return _first_of(("RESP", header), ("REQ", header))
+    return first_of(("RESP", header), ("REQ", header))
 
 
 def _of_verified(header: str) -> str:
@@ -40,7 +34,7 @@ def _of_verified(header: str) -> str:
 
 def _of_refused(key: str, header: str) -> str:
     """What authz said of a caller whom it knew and did not let pass; else the header of one whom it let pass."""
-    return _first_of(("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{key}"), ("CEL", _of_verified(header)))
+    return first_of(("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{key}"), ("CEL", _of_verified(header)))
 
 
 def _of_verified_alone(header: str) -> str:
@@ -63,11 +57,11 @@ FIELDS: dict[str, object] = {
     "correlation_id": _answered_or_sent("X-CORRELATION-ID"),
     "user_id": _of_refused(Key.SUBJECT, Name.USER_ID),
     "tier": _of_refused(Key.TIER, Name.USER_TIER),
-    "provider": _first_of(
+    "provider": first_of(
         ("DYNAMIC_METADATA", f"{Namespace.AUTHZ}:{Key.PROVIDER}"), ("CEL", _of_verified_alone(Name.USER_ISSUER))
     ),
     "method": "%REQ(:METHOD)%",
-    "path": _first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("CEL", _PATH_IF_SEEN)),
+    "path": first_of(("DYNAMIC_METADATA", f"{Namespace.GATEWAY}:{Key.PATH}"), ("CEL", _PATH_IF_SEEN)),
     "query": f"%DYNAMIC_METADATA({Namespace.GATEWAY}:{Key.QUERY})%",
     "status": "%RESPONSE_CODE%",
     "duration_ms": "%DURATION%",
@@ -120,8 +114,8 @@ USUAL_FIELDS: dict[str, object] = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "correlation_id": "%REQ(X-CORRELATION-ID)%",
     # Ours by now: a request with a status below 400 has passed the request filter.
-    "user_id": _first_of(("REQ", "X-USER-ID"), _ANONYMOUS),
-    "tier": _first_of(("REQ", "X-USER-TIER"), _ANONYMOUS),
+    "user_id": first_of(("REQ", "X-USER-ID"), _ANONYMOUS),
+    "tier": first_of(("REQ", "X-USER-TIER"), _ANONYMOUS),
     "provider": "%REQ(X-USER-ISSUER)%",
     "path": "%PATH(NQ:PATH)%",
     "service": "%UPSTREAM_CLUSTER_RAW%",

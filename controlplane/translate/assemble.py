@@ -17,6 +17,7 @@ from controlplane.translate import (
     clusters,
     consistency,
     endpoints,
+    health_listener,
     listeners,
     policies,
     route_tree,
@@ -52,8 +53,8 @@ def snapshot(
         for service, cluster in zip(config.services, all_clusters[-len(config.services) :], strict=True)
         if cluster.type == Cluster.EDS
     }
-    listener = listeners.listener(config, at, keys)
-    consistency.check(all_clusters, assignments, [listener], [route_configuration])
+    every_listener = _listeners(config, at, keys)
+    consistency.check(all_clusters, assignments, every_listener, [route_configuration])
     _with_trees(route_configuration)
     return Snapshot(
         {
@@ -63,10 +64,16 @@ def snapshot(
             },
             types.CLUSTER: _by_name(all_clusters),
             types.ENDPOINT: {name: _bytes(assignment) for name, assignment in assignments.items()},
-            types.LISTENER: _by_name([listener]),
+            types.LISTENER: _by_name(every_listener),
             types.ROUTE: _by_name([route_configuration]),
         }
     )
+
+
+def _listeners(config: GatewayConfig, at: Address | None, keys: EnvoyKeys) -> list[protos.listener.Listener]:
+    """For clients, and for health alone if the document asks for that."""
+    health = health_listener.listener(config, at)
+    return [listeners.listener(config, at, keys), *([health] if health else [])]
 
 
 def _by_name(messages: Iterable[Message]) -> dict[str, bytes]:
@@ -91,13 +98,13 @@ def static_bootstrap(
     config: GatewayConfig, topology: Topology, at: Address | None = None, keys: EnvoyKeys = NO_KEYS
 ) -> protos.bootstrap.Bootstrap:
     """The same resources without a control plane: what `envoy --mode validate` can judge, and people can read."""
-    listener = listeners.listener(config, at, keys)
+    listener, *others = _listeners(config, at, keys)
     route_configuration = _with_trees(routes.route_configuration(config, keys))
     for chain in listener.filter_chains:
         _route_statically(chain.filters[-1], route_configuration)
     return protos.bootstrap.Bootstrap(
         static_resources=protos.bootstrap.Bootstrap.StaticResources(
-            listeners=[listener],
+            listeners=[listener, *others],
             clusters=[_with_endpoints(cluster, config) for cluster in clusters.clusters(config, topology)],
         )
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 
@@ -22,6 +21,7 @@ from controlplane.translate import (
     rate_limit_quota,
     rejections,
 )
+from controlplane.translate.formats import first_of, valid_id
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 from controlplane.translate.jwt_authn import EnvoyKeys
 
@@ -32,6 +32,7 @@ Actions = protos.route_components.RateLimit.Action
 
 REQUEST_FILTER: str = Namespace.SCRIPT
 VERIFIER = "mgw.verifier"
+CLIENT_IDS = "mgw.client_ids"
 HEADERS = "envoy.filters.http.header_mutation"
 CORS = "envoy.filters.http.cors"
 FAULT = "envoy.filters.http.fault"
@@ -71,6 +72,16 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         *_limiter(config),
         # After all that decide on the headers: nothing of a refused request's body is kept or counted.
         http_filter(bodies.BODY, bodies.body()),
+        http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
+    ]
+
+
+def health_filters(config: GatewayConfig) -> list[protos.hcm.HttpFilter]:
+    """The chain of the listener for health: ids, headers, authz for `/health/ready`, and the router."""
+    return [
+        http_filter(CLIENT_IDS, _ids_of_client()),
+        http_filter(HEADERS, _headers(config.security_headers, forwarded_for.last_hop(config.listener))),
+        http_filter(EXT_AUTHZ, _ext_authz(config.auth)),
         http_filter(ROUTER, protos.router_filter.Router(suppress_envoy_headers=True)),
     ]
 
@@ -153,8 +164,21 @@ def _headers(security: SecurityHeaders, last_hop: str) -> Message:
 
 
 def _error_id_or(header: str) -> str:
-    operators = [{"command": "RESP", "param": ResponseHeader.ERROR_ID}, {"command": "REQ", "param": header}]
-    return f"%COALESCE({json.dumps({'operators': operators})})%"
+    return first_of(("RESP", ResponseHeader.ERROR_ID), ("REQ", header))
+
+
+def _ids_of_client() -> Message:
+    """What `lua/request_ids.lua` does, where there is no script: the client's ids if they are valid."""
+    client = HeaderMutation(remove=Header.CLIENT_REQUEST_ID)
+    return protos.header_mutation.HeaderMutation(
+        mutations=protos.header_mutation.Mutations(
+            request_mutations=[
+                _set(Header.REQUEST_ID, first_of(valid_id(Header.CLIENT_REQUEST_ID))),
+                client,
+                _set(Header.CORRELATION_ID, first_of(valid_id(Header.CORRELATION_ID), ("REQ", Header.REQUEST_ID))),
+            ]
+        )
+    )
 
 
 def _security_headers(security: SecurityHeaders) -> dict[str, str]:

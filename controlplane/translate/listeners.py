@@ -41,10 +41,10 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
     address = at or Address(config.listener.host, config.listener.port)
     result = protos.listener.Listener(
         name=LISTENER,
-        address=_bound(address),
+        address=bound(address),
         listener_filters=peers.listener_filters(config.listener),
         filter_chains=[_chain(each, keys) for each in peers.kinds(config)],
-        metadata=protos.base.Metadata(filter_metadata={Namespace.GATEWAY: protos.struct(access_log.LISTENER_METADATA)}),
+        metadata=metadata(),
         per_connection_buffer_limit_bytes=protos.uint32(CONNECTION_BUFFER_BYTES),
     )
     if config.listener.proxy_protocol:
@@ -52,11 +52,16 @@ def listener(config: GatewayConfig, at: Address | None = None, keys: EnvoyKeys =
     return result
 
 
-def _bound(address: Address) -> protos.address.Address:
+def metadata() -> protos.base.Metadata:
+    """What the access log reads of a listener."""
+    return protos.base.Metadata(filter_metadata={Namespace.GATEWAY: protos.struct(access_log.LISTENER_METADATA)})
+
+
+def bound(address: Address) -> protos.address.Address:
     """Where to listen. `::` is every address of the machine, the IPv4 ones too."""
-    bound = socket_address(address)
-    bound.socket_address.ipv4_compat = address.host == "::"
-    return bound
+    result = socket_address(address)
+    result.socket_address.ipv4_compat = address.host == "::"
+    return result
 
 
 def _chain(kind: peers.Peers, keys: EnvoyKeys) -> protos.listener_components.FilterChain:
@@ -65,7 +70,7 @@ def _chain(kind: peers.Peers, keys: EnvoyKeys) -> protos.listener_components.Fil
         name=kind.name,
         filter_chain_match=kind.match,
         filters=[
-            _connection_limit(kind.config.listener.max_connections),
+            connection_limit(kind.config.listener.max_connections),
             protos.listener_components.Filter(
                 name="envoy.filters.network.http_connection_manager",
                 typed_config=protos.any_of(connection_manager(kind.config, keys)),
@@ -74,12 +79,12 @@ def _chain(kind: peers.Peers, keys: EnvoyKeys) -> protos.listener_components.Fil
     )
 
 
-def _connection_limit(most: int) -> protos.listener_components.Filter:
+def connection_limit(most: int, prefix: str = LISTENER) -> protos.listener_components.Filter:
     """Closes each further connection of a client at once.
 
     The bootstrap's overload manager has a limit too: what an Envoy can bear, which cannot change while it runs.
     """
-    limit = protos.connection_limit.ConnectionLimit(stat_prefix="gateway", max_connections=protos.uint64(most))
+    limit = protos.connection_limit.ConnectionLimit(stat_prefix=prefix, max_connections=protos.uint64(most))
     return protos.listener_components.Filter(
         name="envoy.filters.network.connection_limit", typed_config=protos.any_of(limit)
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 from controlplane import protos
 from controlplane.translate import hosts, leases, local_rate_limit, rejections
+from controlplane.translate.formats import first_of, valid_id
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 
 Filter = protos.accesslog.AccessLogFilter
@@ -149,21 +149,9 @@ def _ids() -> Iterator[protos.base.HeaderValueOption]:
 
     The request id goes by way of a header of its own, because a correlation id that is missing has to be the same.
     """
-    given = (_if_valid(Header.CLIENT_REQUEST_ID), _if_valid(Header.REQUEST_ID))
-    yield _header_to_add(ResponseHeader.ERROR_ID, _coalesce(*given, {"command": "UNIQUE_ID"}))
-    yield _header_to_add(Header.CORRELATION_ID, _coalesce(_if_valid(Header.CORRELATION_ID)))
-
-
-def _coalesce(*operators: Mapping[str, str]) -> str:
-    """The first of these that has a value."""
-    return f"%COALESCE({json.dumps({'operators': operators})})%"
-
-
-def _if_valid(name: str) -> Mapping[str, str]:
-    """The header's value as `lua/request_ids.lua` accepts it; else an error, which is no value."""
-    value = f"request.headers['{name}']"
-    is_valid = f"size({value}) <= 128 && {value}.matches('^[A-Za-z0-9._-]+$')"
-    return {"command": "CEL", "param": f"{is_valid} ? {value} : request.headers['']"}
+    given = (valid_id(Header.CLIENT_REQUEST_ID), valid_id(Header.REQUEST_ID))
+    yield _header_to_add(ResponseHeader.ERROR_ID, first_of(*given, ("UNIQUE_ID", "")))
+    yield _header_to_add(Header.CORRELATION_ID, first_of(valid_id(Header.CORRELATION_ID)))
 
 
 def _header_to_add(name: str, value: str) -> protos.base.HeaderValueOption:

@@ -39,6 +39,7 @@ RouteMatch = protos.route_components.RouteMatch
 RouteAction = protos.route_components.RouteAction
 
 ROUTE_CONFIG = "gateway"
+HEALTH = "health"
 HEALTH_TIMEOUT_SECONDS = 2.0
 
 OURS_ALONE = (*ResponseHeader, Header.CORRELATION_ID)
@@ -70,6 +71,23 @@ def _credentials_kept_here(auth: Auth) -> Iterator[str]:
         yield "authorization"
     if auth.api_keys and not auth.forward_credentials.api_key:
         yield auth.api_key_header
+
+
+def health_route_configuration() -> protos.route.RouteConfiguration:
+    """Health alone, for a listener of its own."""
+    host = protos.route_components.VirtualHost(name=HEALTH, domains=["*"])
+    host.routes.append(
+        _rejection(Rejection.BAD_REQUEST, "mgw-bad-request", RouteMatch(prefix="/", headers=[hosts.malformed()]))
+    )
+    host.routes.extend(_health_routes())
+    host.routes.append(_rejection(Rejection.NOT_FOUND, "mgw-not-found", RouteMatch(prefix="/")))
+    return protos.route.RouteConfiguration(
+        name=HEALTH,
+        virtual_hosts=[host],
+        response_headers_to_remove=OURS_ALONE,
+        request_headers_to_remove=REMOVED_BEFORE_UPSTREAM,
+        validate_clusters=protos.boolean(False),
+    )
 
 
 def _ai_agents() -> Iterator[protos.route_components.VirtualCluster]:

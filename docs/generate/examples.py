@@ -43,6 +43,7 @@ listener:
   headers_timeout_seconds: 10
   request_timeout_seconds: none
   http10: false
+  health_port: 8090
   http2: {max_concurrent_streams: 128}
 """,
         """\

@@ -40,32 +40,33 @@ def test_envoy_accepts_the_template_without_a_warning() -> None:
 def test_envoy_accepts_what_a_local_run_makes_of_it(tmp_path: Path) -> None:
     """So is what `mgw up` writes."""
     path = tmp_path / "bootstrap.json"
-    path.write_text(json.dumps(bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1", "127.0.0.1:2"], 7)))
+    path.write_text(json.dumps(bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1", "127.0.0.1:2"], 1 << 28, 7)))
 
     assert validate(path) == ""
 
 
 def test_a_local_run_fills_in_what_differs() -> None:
     """Node, listener, admin and control planes are this run's, the cap on connections where it is higher."""
-    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1", "127.0.0.1:2"], 30_000)
+    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1", "127.0.0.1:2"], 1 << 28, 30_000)
     (cluster,) = document["static_resources"]["clusters"]
     endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    (monitor,) = document["overload_manager"]["resource_monitors"]
+    heap, connections = document["overload_manager"]["resource_monitors"]
 
     assert document["node"]["id"] == "envoy-1"
     assert document["node"]["metadata"] == {"listener": {"host": "127.0.0.1", "port": 20001}}
     assert document["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 20002}
     assert [e["endpoint"]["address"]["socket_address"]["port_value"] for e in endpoints] == [1, 2]
-    assert monitor["typed_config"]["max_active_downstream_connections"] == 30_000
+    assert connections["typed_config"]["max_active_downstream_connections"] == 30_000
+    assert heap["typed_config"]["max_heap_size_bytes"] == 1 << 28
 
 
 @pytest.mark.parametrize("most", [None, 7, 25_000])
 def test_what_an_envoy_can_bear_is_not_lowered(most: int | None) -> None:
     """A lower number is enforced by the listener, which may raise it again while Envoy runs."""
-    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1"], most)
+    document = bootstrap(TEMPLATE.read_text(), an_envoy(), ["127.0.0.1:1"], 1 << 28, most)
 
-    (monitor,) = document["overload_manager"]["resource_monitors"]
-    assert monitor["typed_config"]["max_active_downstream_connections"] == 25_000
+    _, connections = document["overload_manager"]["resource_monitors"]
+    assert connections["typed_config"]["max_active_downstream_connections"] == 25_000
 
 
 @pytest.mark.parametrize(
