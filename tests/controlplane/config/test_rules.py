@@ -87,6 +87,12 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "listener.trusted_cidrs",
         "either trusted_hops or trusted_cidrs",
     ),
+    "health on the gateway's own port": (
+        "trusted_hops: 0",
+        "trusted_hops: 0\n  !health_port: 8080",
+        "listener.health_port",
+        "the port of the gateway itself",
+    ),
     "PROXY headers of anybody": (
         "trusted_hops: 0",
         "trusted_hops: 0\n  !proxy_protocol: true",
