@@ -179,11 +179,12 @@ class RemoteKeys:
     async def _fetch_once(self) -> bool:
         began = self._clock()
         try:
-            async with asyncio.timeout(self._times.fetch_seconds):
+            # `fetch` keeps the time itself, and then says whose fault it was. This holds if it does not.
+            async with asyncio.timeout(self._times.fetch_seconds + self._times.grace_seconds):
                 copy = await self._fetch(self._copy)
             self._accept(copy, began)
         except (FetchFailed, PolicyRejected, TimeoutError) as error:
-            self._note_failure(str(error) or f"time-out after {self._times.fetch_seconds:g} s")
+            self._note_failure(str(error) or "time-out")
         except Exception as error:  # whatever it was, the keys that are held go on serving
             log.exception("jwks.fetch_crashed", provider=self._provider)
             self._note_failure(type(error).__name__)

@@ -82,8 +82,8 @@ def _revive(directory: RunDirectory, only: list[str], wrap: list[str]) -> int | 
     _say(f"started {', '.join(started)}" if started else "all of that runs already")
     if kept:
         _say(
-            f"{', '.join(kept)} is not what this gateway was started with, and it keeps the old value: "
-            "`mgw down` and another `mgw up` take the new one"
+            f"not taken over: {', '.join(kept)}. This gateway keeps what it was started with; "
+            "`mgw down` and another `mgw up` take what is here now"
         )
     return None
 

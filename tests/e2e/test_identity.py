@@ -262,7 +262,8 @@ def logged(gateway: Gateway, path: str, headers: Headers) -> tuple[Answer, dict[
     mine = unique("logged")
     answer = gateway.ask(path, headers=[*headers, ("X-Request-ID", mine)])
     line = gateway.log_line(mine)
-    return answer, {name: line[name] for name in ("user_id", "tier", "error", "reason", "missing") if name in line}
+    told = ("user_id", "tier", "provider", "error", "reason", "missing")
+    return answer, {name: line[name] for name in told if name in line}
 
 
 FORGED_KEY = [("X-API-Key", "a-guess")]
@@ -330,8 +331,10 @@ def test_why_a_403(
 ) -> None:
     """The log names the caller, its tier and what it lacks; a client hears of scopes alone, as RFC 6750 says."""
     body = claims(**more)
-    headers = [*scheme(compact(JWT, body)), ("X-User-ID", "eve"), ("X-User-Tier", "enterprise")]
-    expected = {"user_id": body["sub"], "tier": body["tier"], "error": "FORBIDDEN", "reason": reason}
+    spoofed = [("X-User-ID", "eve"), ("X-User-Tier", "enterprise"), ("X-User-Issuer", "apikey")]
+    headers = [*scheme(compact(JWT, body)), *spoofed]
+    who = {"user_id": body["sub"], "tier": body["tier"], "provider": "platform"}
+    expected = who | {"error": "FORBIDDEN", "reason": reason}
 
     answer, line = logged(one, f"/t/{route}", headers)
 
@@ -344,7 +347,7 @@ def test_why_a_403_of_an_api_key(one: Gateway) -> None:
     """A key's caller is named in the same way."""
     answer, line = logged(one, "/t/scoped", [("X-API-Key", DEAR_KEY)])
 
-    assert (answer.status, line["user_id"], line["tier"]) == (403, "key:dear", "pro")
+    assert (answer.status, line["user_id"], line["tier"], line["provider"]) == (403, "key:dear", "pro", "apikey")
     assert (line["reason"], line["missing"]) == ("scope_missing", "read write")
 
 
