@@ -165,6 +165,8 @@ async def _serve_api(
     except asyncio.CancelledError:
         await server.shutdown()
         raise
+    except SystemExit as error:  # uvicorn's way to say that it cannot listen
+        raise RuntimeError(f"the API cannot listen on {settings.api_listen}: is the address taken?") from error
 
 
 async def _until_stopped(serving: asyncio.Task[None]) -> None:
@@ -179,7 +181,7 @@ async def _until_stopped(serving: asyncio.Task[None]) -> None:
     stopping.cancel()
     if serving.done():
         serving.result()
-        raise RuntimeError("the HTTP side stopped: is its address taken?")
+        raise RuntimeError("the API has stopped by itself")
     serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await serving

@@ -18,6 +18,9 @@ import pytest
 from tests.support.go_tools import H2SPEC, go_tool
 from tests.support.mgw import Mgw
 
+# gRPC reads it when it is imported. Its threads must not come to life in what tests of processes fork.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 
 def _answers(*command: str) -> bool:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -61,12 +62,22 @@ def read(text: str) -> Document:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ConfigRejected([Problem("", f"the document is larger than {MAX_BYTES} bytes", 1, 1)])
     try:
-        node = compose(text)
+        node = compose(_with_characters_for_pairs(text))
     except YamlRejected as error:
         raise ConfigRejected([Problem(dotted(error.path), error.message, error.line, error.column)]) from error
     if node is None:
         raise ConfigRejected([Problem("", "the document is empty", 1, 1)])
     return _Walk().document(text, node)
+
+
+_ESCAPED_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+def _with_characters_for_pairs(text: str) -> str:
+    """JSON escapes a character beyond U+FFFF as a pair (RFC 8259, section 7). YAML knows no pairs, and rejects both."""
+    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        return text
+    return _ESCAPED_PAIR.sub(lambda pair: pair[1] + json.loads(f'"{pair[2]}"'), text)
 
 
 class _Walk:

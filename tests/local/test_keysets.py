@@ -140,6 +140,7 @@ def test_a_document_that_cannot_be_read(tmp_path: Path) -> None:
 
     assert key_sets(tmp_path / "nowhere", ENVIRONMENT) == {}
     assert key_sets(tmp_path / "bytes", ENVIRONMENT) == {}
+    assert held_secrets(tmp_path / "nowhere", ()) == []
 
 
 PROVIDERS: list[dict[str, Any]] = [

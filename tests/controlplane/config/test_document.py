@@ -65,6 +65,33 @@ def test_json_and_yaml_read_alike() -> None:
     assert document.read(json.dumps(values)).data == values
 
 
+@given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x7f")))
+@example("\U0001f600")
+@example("\\ud83d\\ude00 \\\U0001f600\\")
+@example('"\U00010000\U0010ffff')
+def test_json_is_read_as_others_write_it(text: str) -> None:
+    """With every character escaped that is not ASCII, in pairs where it takes two."""
+    written = json.dumps({"a": text})
+
+    read = document.read(written)
+
+    assert read.data == {"a": text}
+    assert read.text == written
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\ud83d"}', '{"a": "\\ude00\\ud83d"}', '{"a": "\\ud83d\\u0041"}', 'a: "\\ud83d"']
+)
+def test_half_a_character_is_none(text: str) -> None:
+    """It could be written nowhere."""
+    assert "invalid Unicode character" in refused(text)[0].message
+
+
+def test_what_only_looks_like_an_escape_stays() -> None:
+    """In plain YAML a backslash is a backslash."""
+    assert document.read("a: \\ud83d\\ude00\n").data == {"a": "\\ud83d\\ude00"}
+
+
 def test_an_alias_stands_for_its_anchor() -> None:
     """What an alias refers to is there once more, with a place of its own kind."""
     read = document.read("a: &x {b: 1}\nc: *x\n")
