@@ -15,6 +15,7 @@ from controlplane.config.model import GatewayConfig
 from controlplane.errors import LimitsRejected, LimitsUnavailable
 from controlplane.protos import struct
 from controlplane.topology import Address
+from service_kit.networks import Prefixes, network_of
 
 SERVICE = "mgw.limits.v1.Operator"
 TIMEOUT_SECONDS = 1.0
@@ -47,9 +48,9 @@ def find_caller(given: str, tier: str | None, config: GatewayConfig) -> Caller:
         raise ValueError("a caller is a subject, PROVIDER/SUBJECT, or an address")
     if tier is not None and tier not in config.limits.tiers:
         raise ValueError(f"no tier named {tier!r}, only {', '.join(sorted(config.limits.tiers))}")
-    address = canonical_address(given)
-    if address is not None:
-        return Caller(None, address, tier or ANONYMOUS, is_tier_assumed=False)
+    network = named_network(given, Prefixes(config.limits.ipv4_prefix, config.limits.ipv6_prefix))
+    if network is not None:
+        return Caller(None, network, tier or ANONYMOUS, is_tier_assumed=False)
     providers = {provider.name: provider for provider in config.auth.providers}
     name, slash, subject = given.partition("/")
     if not (slash and subject and (name in providers or name == API_KEYS)):
@@ -60,6 +61,17 @@ def find_caller(given: str, tier: str | None, config: GatewayConfig) -> Caller:
         tiers = [key.tier for key in config.auth.api_keys if key.subject == subject]
         return Caller(f"{name}/{subject}", None, tiers[0] if tiers else ANONYMOUS, is_tier_assumed=not tiers)
     return Caller(f"{name}/{subject}", None, providers[name].default_tier, is_tier_assumed=True)
+
+
+def named_network(text: str, prefixes: Prefixes) -> str | None:
+    """The network that an address is in, which is one anonymous caller; None for what is no address. Such a network may
+    be named itself."""
+    name, slash, _ = text.partition("/")
+    address = canonical_address(name)
+    if address is None:
+        return None
+    network = network_of(address, prefixes)
+    return network if not slash or network == text.lower() else None
 
 
 def canonical_address(text: str) -> str | None:

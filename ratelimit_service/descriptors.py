@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from ratelimit_service.leases import Report, read_report
+from service_kit.networks import Prefixes, network_of
 
 DOMAIN = "mgw"
 ANONYMOUS = "anonymous"
@@ -16,6 +17,8 @@ NOBODY = "-"
 """What the entry `caller` says for an anonymous caller."""
 POST_CHARGE = ("charge", "late")
 """The entry of a descriptor whose hits are known only after the response."""
+
+BY_DEFAULT = Prefixes()
 
 
 class Descriptor(NamedTuple):
@@ -54,13 +57,13 @@ def read_descriptor(entries: Iterable[tuple[str, str]], hits: int) -> Descriptor
     return descriptor if descriptor.caller and (descriptor.caller != NOBODY or descriptor.remote_address) else None
 
 
-def caller_tag(descriptor: Descriptor, anonymous_key: str) -> str:
+def caller_tag(descriptor: Descriptor, anonymous_key: str, prefixes: Prefixes = BY_DEFAULT) -> str:
     """Stands for the caller in the store: 128 bits of a hash, so that a key tells and collides nothing."""
     if descriptor.caller != NOBODY:
         return _tag("caller", descriptor.caller)
     if anonymous_key == "shared":
         return _tag("shared", "")
-    return _tag("address", descriptor.remote_address)
+    return _tag("address", network_of(descriptor.remote_address, prefixes))
 
 
 def shared_tag(name: str) -> str:

@@ -109,7 +109,7 @@ def charges_for(descriptors: Sequence[Descriptor], plan: Plan) -> list[Charge]:
     for descriptor in descriptors:
         route = plan.route(descriptor.route)
         hits = min(descriptor.hits if descriptor.is_post_charge else route.cost * descriptor.hits, MAX_CHARGE)
-        tag = caller_tag(descriptor, plan.anonymous_key)
+        tag = caller_tag(descriptor, plan.anonymous_key, plan.prefixes)
         for rule in route.rules(descriptor.tier):
             charge = Charge(rule.shared_tag or tag, rule, hits, descriptor.is_post_charge)
             key = charge.key

@@ -91,7 +91,7 @@ class Operations:
         """The caller's counters after the operation. OperationRejected says what does not fit."""
         operation = read_operation(verb, values)
         rules = plan.all_rules(operation.tier)
-        tag = caller_tag(_descriptor(operation), plan.anonymous_key)
+        tag = caller_tag(_descriptor(operation), plan.anonymous_key, plan.prefixes)
         done: dict[str, Any] = {}
         match operation:
             case Reset():

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ratelimit_service.descriptors import ANONYMOUS, shared_tag
 from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.limits import MAX_NUMBER, Limit, Rule
+from service_kit.networks import Prefixes
 
 OnStoreFailure = Literal["share", "open", "closed"]
 
@@ -72,6 +73,8 @@ class RatelimitPolicy(_Part):
     """The document, as in docs/agreements.md."""
 
     anonymous_key: Literal["client_ip", "shared"] = "client_ip"
+    ipv4_prefix: Annotated[Whole, Field(ge=1, le=32)] = 32
+    ipv6_prefix: Annotated[Whole, Field(ge=1, le=128)] = 64
     on_store_failure: OnStoreFailure = "share"
     replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1
     tiers: Annotated[dict[str, LimitNumbers], Field(min_length=1)]
@@ -103,6 +106,7 @@ class Plan:
     """A compiled policy."""
 
     anonymous_key: str
+    prefixes: Prefixes
     replicas: int
     routes: Mapping[str, RoutePlan]
     default: RoutePlan
@@ -153,6 +157,7 @@ def _compile(policy: RatelimitPolicy) -> Plan:
     }
     return Plan(
         anonymous_key=policy.anonymous_key,
+        prefixes=Prefixes(policy.ipv4_prefix, policy.ipv6_prefix),
         replicas=policy.replicas,
         routes=routes,
         default=_with_shared(default, everywhere),

@@ -143,7 +143,7 @@ def find_budget(bucket: Bucket, plan: Plan) -> Budget:
     """The caller's own budget: of the route that has numbers of its own, else of the tier."""
     descriptor = read_bucket(bucket)
     rule = plan.route(descriptor.route).rule(descriptor.tier)
-    return Budget(CounterKey(caller_tag(descriptor, plan.anonymous_key), rule.name), rule.limit)
+    return Budget(CounterKey(caller_tag(descriptor, plan.anonymous_key, plan.prefixes), rule.name), rule.limit)
 
 
 def render(told: Iterable[Assignment]) -> rlqs_pb2.RateLimitQuotaResponse:

@@ -62,6 +62,10 @@ class Limits(Model):
     """
     anonymous_key: Literal["client_ip", "shared"] = "client_ip"
     """What an anonymous caller is charged by: its address, or one budget that all of them share."""
+    ipv4_prefix: Annotated[int, Field(ge=1, le=32)] = 32
+    """How many bits of an IPv4 address tell anonymous callers apart. 24: all of a `/24` share one budget."""
+    ipv6_prefix: Annotated[int, Field(ge=1, le=128)] = 64
+    """The same for IPv6, where one subscriber usually has a whole `/64`."""
     on_store_failure: StoreFailure = "share"
     """What holds while Redis does not answer. `share`: each replica enforces its share of the limit. `open`: everything
     passes. `closed`: 429.

@@ -48,6 +48,10 @@ class Header(StrEnum):
     """The client's address after trusted hops, on a request with an API key: ext_authz itself tells authz of the
     connection's alone. Set: request_filter.lua. Read: authz. Removed: router."""
 
+    NETWORK = "x-mgw-network"
+    """Who the caller is if nobody verifies it: the first address of its network. Absent if the scripts know the caller.
+    Set: request_filter.lua. Read: rate_limit_quota, the local rate limit. Removed: router."""
+
     COUNTER = "x-mgw-counter"
     """The route, if it has limits of its own; in quota mode only.
     Set: request_filter.lua. Read: rate_limit_quota. Removed: router."""
@@ -91,6 +95,7 @@ REMOVED_BEFORE_UPSTREAM = (
     Header.IDENTITY,
     Header.CALLER,
     Header.ADDRESS,
+    Header.NETWORK,
     Header.COUNTER,
     Header.PREPAID,
     Header.LEASE_REPORT,

@@ -108,7 +108,7 @@ def _caller() -> Actions:
 def _address(limits: Limits) -> Actions:
     if limits.anonymous_key == "shared":
         return Actions(generic_key=Actions.GenericKey(descriptor_key="remote_address", descriptor_value="everyone"))
-    return Actions(remote_address=Actions.RemoteAddress())
+    return _header(Header.NETWORK, "remote_address")
 
 
 def _metadata(namespace: str, key: str, default: str) -> Actions.MetaData:

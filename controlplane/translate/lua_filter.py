@@ -33,6 +33,8 @@ def request_filter(config: GatewayConfig) -> str:
         "api_key_header": config.auth.api_key_header,
         "verified_here": jwt_authn.is_used(config),
         "in_quotas": rate_limit_quota.is_used(config),
+        "ipv4_prefix": config.limits.ipv4_prefix,
+        "ipv6_prefix": config.limits.ipv6_prefix,
         "max_fields": config.listener.max_headers,
         "max_field_bytes": config.listener.max_header_kib * 1024,
         **masking.constants(config),

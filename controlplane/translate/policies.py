@@ -65,6 +65,8 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
     routes = {route.name: _route(route) for route in config.routes}
     policy = {
         "anonymous_key": limits.anonymous_key,
+        "ipv4_prefix": limits.ipv4_prefix,
+        "ipv6_prefix": limits.ipv6_prefix,
         "on_store_failure": limits.on_store_failure,
         "tiers": {name: _limit(limit) for name, limit in limits.tiers.items()},
         "routes": {name: settings for name, settings in routes.items() if settings},

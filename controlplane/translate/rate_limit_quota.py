@@ -106,10 +106,10 @@ def _value_of(name: str, read: Message) -> Builder.ValueBuilder:
 
 
 def _address(config: GatewayConfig) -> Builder.ValueBuilder:
-    """The client's, after trusted hops; one value for all where they share a budget."""
+    """The client's network, after trusted hops; one value for all where they share a budget."""
     if config.limits.anonymous_key == "shared":
         return ValueBuilder(string_value="shared")
-    return _value_of("address", protos.network_inputs.SourceIPInput())
+    return _value_of(Header.NETWORK, _header(Header.NETWORK))
 
 
 def _header(name: str) -> Message:

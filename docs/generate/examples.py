@@ -201,6 +201,8 @@ auth:
 limits:
   enforced_by: ratelimit_service
   anonymous_key: client_ip
+  ipv4_prefix: 32
+  ipv6_prefix: 56             # what each customer of the provider has
   on_store_failure: share
   leases: {enabled: true}
   tiers:

@@ -36,7 +36,10 @@ from tests.support.declared import check_declared
         ("apikey/partner:1", None, Caller("apikey/partner:1", None, "pro", False)),
         ("apikey/nobody", None, Caller("apikey/nobody", None, "anonymous", True)),
         ("203.0.113.9", None, Caller(None, "203.0.113.9", "anonymous", False)),
-        ("2001:DB8:0::1", None, Caller(None, "2001:db8::1", "anonymous", False)),
+        ("2001:DB8:0::1", None, Caller(None, "2001:db8::/64", "anonymous", False)),
+        ("2001:db8::/64", None, Caller(None, "2001:db8::/64", "anonymous", False)),
+        ("2001:db8::/48", None, Caller("platform/2001:db8::/48", None, "free", True)),
+        ("::ffff:203.0.113.9", None, Caller(None, "203.0.113.9", "anonymous", False)),
     ],
 )
 def test_an_id_means_one_caller(given: str, tier: str | None, means: Caller) -> None:

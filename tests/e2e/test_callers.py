@@ -238,6 +238,8 @@ SPOOFED = [
     "X-Mgw-Caller",
     "x_mgw_caller",
     "X-Mgw-Counter",
+    "X-Mgw-Network",
+    "x_mgw_network",
     "X-Mgw-Address-Request-Id",
     "X-Envoy-Upstream-Rq-Timeout-Ms",
     "X-Envoy-Retry-On",

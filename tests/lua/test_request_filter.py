@@ -20,6 +20,8 @@ CONFIG: dict[str, Literal] = {
     "api_key_header": "x-api-key",
     "verified_here": False,
     "in_quotas": False,
+    "ipv4_prefix": 32,
+    "ipv6_prefix": 64,
     "cache_seconds": 5,
     "cache_entries": 100,
     "max_fields": 10,
@@ -295,18 +297,45 @@ class TestLimits:
         assert again.request.values["x-mgw-over-limit"] == "5"
         assert again.headers().values["ratelimit"] == '"minute";r=0;t=5'
 
-    def test_an_address_has_leases_of_its_own(self) -> None:
-        """Whatever its port; another address has none of them."""
+    def test_a_network_has_leases_of_its_own(self) -> None:
+        """Whatever the address in it, and the port; another network has none of them."""
         worker, settings = a_worker(), OPTIONAL | {"anonymous": "yes"}
         for now in (1000.0, 1000.01):
             found = asked(worker, {}, settings, now=now, address="[fd00::1]:5")
         worker.response(found, TERMS, ratelimit={"lease": "ab 1 4 1 100"})
         same, other = (
-            asked(worker, {}, settings, now=1000.02, address=each) for each in ("[fd00::1]:6", "[fd00::2]:5")
+            asked(worker, {}, settings, now=1000.02, address=each) for each in ("[fd00::2]:6", "[fd00:0:0:1::1]:5")
         )
 
         assert same.request.values.get("x-mgw-prepaid") == "1"
         assert "x-mgw-prepaid" not in other.request.values
+
+    @pytest.mark.parametrize(
+        ("headers", "settings", "is_named"),
+        [
+            ({}, OPTIONAL | {"anonymous": "yes"}, True),
+            ({}, OPTIONAL, True),
+            ({}, {"max_body": "100"}, True),
+            ({}, SETTINGS, False),
+            (TOKEN, SETTINGS, True),
+            ({"x-api-key": "k"}, SETTINGS, True),
+            ({}, None, False),
+        ],
+        ids=["anonymous", "conditions", "auth: none", "refused", "not known yet", "an API key", "not limited"],
+    )
+    def test_whoever_may_be_anonymous_has_a_network(
+        self, headers: Mapping[str, str], settings: Mapping[str, str] | None, is_named: bool
+    ) -> None:
+        """For the limiters, if nobody verifies the caller."""
+        found = asked(a_worker(), headers, settings, address="[2001:db8:1:2:3::4]:5")
+
+        assert found.request.values.get("x-mgw-network") == ("2001:db8:1:2:0:0:0:0" if is_named else None)
+
+    def test_a_known_caller_has_none(self) -> None:
+        """It is charged by its name."""
+        worker = introduced(a_worker())
+
+        assert "x-mgw-network" not in asked(worker, TOKEN).request.values
 
     def test_quotas(self) -> None:
         """Envoy's own filter reads the caller, and the route's counter if there is one, from headers."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_service.descriptors import Descriptor, caller_tag, read_descriptor
+from service_kit.networks import Prefixes
 
 ENTRIES = [("route", "content"), ("tier", "free"), ("caller", "p/u1"), ("remote_address", "10.0.0.1")]
 
@@ -38,6 +39,18 @@ def test_who_shares_a_counter() -> None:
     assert caller_tag(asked_by("-"), "client_ip") != caller_tag(asked_by("-", "10.0.0.2"), "client_ip")
     assert caller_tag(asked_by("-"), "shared") == caller_tag(asked_by("-", "10.0.0.2"), "shared")
     assert caller_tag(asked_by("p/u1"), "shared") == caller_tag(asked_by("p/u1"), "client_ip")
+
+
+def test_an_anonymous_caller_is_its_network() -> None:
+    """Of an IPv6 address the first 64 bits count, or as many as the policy says; a verified caller has no address."""
+    one, other, further = (asked_by("-", f"2001:db8:1:{each}") for each in ("2::1", "2:3::", "3::1"))
+    as_ipv4 = asked_by("-", "::ffff:10.0.0.1")
+
+    assert caller_tag(one, "client_ip") == caller_tag(other, "client_ip") != caller_tag(further, "client_ip")
+    assert caller_tag(one, "client_ip", Prefixes(ipv6=48)) == caller_tag(further, "client_ip", Prefixes(ipv6=48))
+    assert caller_tag(one, "client_ip", Prefixes(ipv6=128)) != caller_tag(other, "client_ip", Prefixes(ipv6=128))
+    assert caller_tag(as_ipv4, "client_ip") == caller_tag(asked_by("-", "10.0.0.1"), "client_ip")
+    assert caller_tag(asked_by("-"), "client_ip", Prefixes(24)) == caller_tag(as_ipv4, "client_ip", Prefixes(24))
 
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), unique=True, max_size=20))

@@ -6,7 +6,7 @@
 -- Gives: envoy_on_request(handle), envoy_on_response(handle), which Envoy calls.
 
 local names, config, worker, route_settings, in_flight, request_path, request_ids, field_limits, reject, hop_by_hop,
-  caller, forwarded, decision_cache, leases = ...
+  address, caller, forwarded, decision_cache, leases = ...
 
 local IDENTITY, COUNTER, CODING = names.header.IDENTITY, names.header.COUNTER, names.header.CODING
 local AUTHZ, REASON, mark = names.namespace.AUTHZ, names.key.REASON, names.mark
@@ -19,6 +19,7 @@ local show, clean, reject_request = request_path.show, request_path.clean, reque
 local reject_fields, reject_body, reject_no_token = reject.fields, reject.body, reject.no_token
 local now_seconds, settings_of = worker.now_seconds, route_settings.of
 local set_known, charge_to, ANONYMOUS = caller.set_known, caller.charge_to, caller.ANONYMOUS
+local NETWORK, network_of = names.header.NETWORK, address.network_of
 local remove_hop_by_hop = hop_by_hop.remove
 local add_in_flight, take_in_flight, is_any_in_flight = in_flight.add, in_flight.take, in_flight.is_any
 local check_forwarded = forwarded and forwarded.check
@@ -29,20 +30,26 @@ local function is_decided_here(headers, metadata, limits, account, now)
   return headers:get(":method") ~= "OPTIONS" and spend(headers, metadata, limits, account, now)
 end
 
+-- Whom the limiters charge where nobody is verified.
+local function name_network(handle, headers)
+  local network = network_of(handle:streamInfo():downstreamRemoteAddress())
+  headers:replace(NETWORK, network)
+  return network
+end
+
 -- No credentials. Where one is required, authz need not be asked. Where none is, the caller is anonymous whoever
--- decides; its leases are its address's.
+-- decides; its leases are its network's.
 local function anonymous_caller(handle, headers, settings)
   if settings.auth == "required" then
     handle:streamInfo():dynamicMetadata():set(AUTHZ, REASON, NO_TOKEN)
     return reject_no_token(headers)
   end
+  local network = name_network(handle, headers)
   if not settings.anonymous then return end
   if VERIFIED_HERE then headers:replace(IDENTITY, KNOWN) end
   if not (spend and settings.limits) then return end
-  local stream = handle:streamInfo()
-  local address = string.match(stream:downstreamRemoteAddress(), "^(.*):%d+$")
-  if address == nil then return end
-  is_decided_here(headers, stream:dynamicMetadata(), settings.limits, ANONYMOUS .. address, now_seconds(handle))
+  local metadata = handle:streamInfo():dynamicMetadata()
+  is_decided_here(headers, metadata, settings.limits, ANONYMOUS .. network, now_seconds(handle))
 end
 
 local function known_caller(handle, headers, settings, who, now)
@@ -55,8 +62,8 @@ end
 
 -- For authz, which counts wrong keys by address.
 local function client_address(handle)
-  local address = handle:streamInfo():downstreamRemoteAddress()
-  return string.match(address, "^%[?(.-)%]?:%d+$") or address
+  local peer = handle:streamInfo():downstreamRemoteAddress()
+  return string.match(peer, "^%[?(.-)%]?:%d+$") or peer
 end
 
 -- Rejects what the headers alone say is too large or has no credentials. Sets the caller if this worker knows it, and
@@ -67,13 +74,17 @@ local function identify(handle, headers, length)
   if settings == nil then return end
   if length ~= nil and tonumber(length) > tonumber(settings.max_body) then return reject_body(headers) end
   if settings.counter ~= nil then headers:replace(COUNTER, settings.counter) end
-  if settings.auth == nil then return end
-  if headers:get(API_KEY_HEADER) ~= nil then return headers:replace(ADDRESS, client_address(handle)) end
+  if settings.auth == nil then return name_network(handle, headers) end
+  if headers:get(API_KEY_HEADER) ~= nil then
+    headers:replace(ADDRESS, client_address(handle))
+    return name_network(handle, headers)
+  end
   local authorization = headers:get("authorization")
   if authorization == nil then return anonymous_caller(handle, headers, settings) end
   local now = recall and now_seconds(handle)
   local who = recall and recall(settings.policy, authorization, now)
   if who then return known_caller(handle, headers, settings, who, now) end
+  name_network(handle, headers)
   if VERIFIED_HERE then headers:replace(IDENTITY, UNVERIFIED) end
   if recall then
     local asked = {policy = settings.policy, authorization = authorization, epoch = settings.epoch}

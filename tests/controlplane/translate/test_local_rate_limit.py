@@ -33,7 +33,7 @@ Request = dict[str, dict[str, str]]
 
 def entry(action: dict[str, Any], request: Request) -> tuple[str, str] | None:
     """The descriptor's entry that Envoy makes of an action (config.route.v3.RateLimit.Action); None drops all of it."""
-    headers = request.get("headers", {})
+    headers = {"x-mgw-network": "192.0.2.1"} | request.get("headers", {})
     if "request_headers" in action:
         name = action["request_headers"]["header_name"]
         return (action["request_headers"]["descriptor_key"], headers[name]) if name in headers else None
@@ -47,10 +47,7 @@ def entry(action: dict[str, Any], request: Request) -> tuple[str, str] | None:
         filter_name = key["key"].rpartition(".")[2]
         value = request.get(filter_name, {}).get(key["path"][0]["key"], action["metadata"].get("default_value", ""))
         return (action["metadata"]["descriptor_key"], value) if value else None
-    if "generic_key" in action:
-        return action["generic_key"]["descriptor_key"], action["generic_key"]["descriptor_value"]
-    assert "remote_address" in action
-    return "remote_address", "192.0.2.1"
+    return action["generic_key"]["descriptor_key"], action["generic_key"]["descriptor_value"]
 
 
 def bucket(found: dict[str, Any], request: Request) -> tuple[int, str] | None:

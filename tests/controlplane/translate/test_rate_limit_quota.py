@@ -102,13 +102,13 @@ def test_who_spends_is_read_from_the_cheapest_place() -> None:
     caller, counter, address = (
         {"caller": Header.CALLER},
         {"counter": Header.COUNTER},
-        {"address": "SourceIPInput"},
+        {"address": Header.NETWORK},
     )
 
     assert kinds_of(quota_config()) == [counter | caller, counter | address, caller, address]
 
 
-@pytest.mark.parametrize("name", [Header.CALLER, Header.COUNTER])
+@pytest.mark.parametrize("name", [Header.CALLER, Header.NETWORK, Header.COUNTER])
 def test_what_names_a_bucket_is_nobodys_to_send_or_see(name: str) -> None:
     """The request filter's own headers: removed from clients' requests, and removed before the upstream."""
     assert re.fullmatch(early_headers.removed_pattern(quota_config()), name)
