@@ -97,6 +97,9 @@ SERVED_FIELDS: dict[str, object] = {
 }
 """The fields of a request that a service served: its caller is in headers."""
 
+FAILED_FIELDS: dict[str, object] = {**SERVED_FIELDS, "reason": FIELDS["reason"]}
+"""The fields of a request that failed otherwise than by 401 to 403, as a caller over limit does all the time."""
+
 _AGENTS = tuple(Header(name=name, present_match=True) for name in ("x-ai-agent", "ai-agent-id"))
 _TELLING_PATHS = (
     Header(
@@ -140,14 +143,15 @@ def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> li
     """
     failed = [
         *_of_unanswered(which),
-        *_both_kinds("WARN", [compare_status(Comparison.GE, 400), compare_status(Comparison.LE, 499)]),
-        *_both_kinds("ERROR", [compare_status(Comparison.GE, 500)]),
+        *_both_kinds("WARN", FIELDS, [_between(401, 403)]),
+        *_both_kinds("WARN", FAILED_FIELDS, [_any_of([_between(404, 499), compare_status(Comparison.EQ, 400)])]),
+        *_both_kinds("ERROR", FAILED_FIELDS, [compare_status(Comparison.GE, 500)]),
     ]
     return failed if which == "failed" else [*_of_served(may_be_shadowed), *failed]
 
 
 def _of_served(may_be_shadowed: bool) -> list[protos.accesslog.AccessLog]:
-    served = _all_of([compare_status(Comparison.LE, 399), compare_status(Comparison.GE, 100)])
+    served = _between(100, 399)
     shadow, no_shadow = ([_shadow(True)], [_shadow(False)]) if may_be_shadowed else ([], [])
     usual = [served, *map(_is_not, _TELLING_PATHS), *map(_is_not, _AGENTS), *no_shadow]
     telling = [served, _any_of([*map(_is, _TELLING_PATHS), *shadow]), *map(_is_not, _AGENTS)]
@@ -173,10 +177,14 @@ def _of_people(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name != "ai_agent"}
 
 
-def _both_kinds(level: str, when: list[Filter]) -> Iterator[protos.accesslog.AccessLog]:
+def _both_kinds(level: str, fields: Mapping[str, object], when: list[Filter]) -> Iterator[protos.accesslog.AccessLog]:
     """People's requests and agents'."""
-    yield _logger(level, _of_people(FIELDS), [*when, *map(_is_not, _AGENTS)])
-    yield _logger(level, FIELDS, [*when, _any_of([*map(_is, _AGENTS)])])
+    yield _logger(level, _of_people(fields), [*when, *map(_is_not, _AGENTS)])
+    yield _logger(level, fields, [*when, _any_of([*map(_is, _AGENTS)])])
+
+
+def _between(first: int, last: int) -> Filter:
+    return _all_of([compare_status(Comparison.LE, last), compare_status(Comparison.GE, first)])
 
 
 def _is(header: protos.route_components.HeaderMatcher) -> Filter:

@@ -190,7 +190,7 @@ class Key(StrEnum):
     PROVIDER = "provider"
     """Who vouches for a caller that is refused. Set: authz. Read: the access log."""
     REASON = "reason"
-    """Why the request is refused with 401 or 403. Set: authz. Read: the access log."""
+    """Why the request is refused with 401 or 403. Set: authz; request_filter.lua in its place. Read: the access log."""
     MISSING = "missing"
     """The scopes, or the names of the claims, that a verified caller lacks. Set: authz. Read: the access log."""
     UNTIL = "until"

@@ -227,8 +227,15 @@ class TestRejections:
     def test_on_the_headers(
         self, headers: Mapping[str, str], settings: Mapping[str, str] | None, found: tuple[str | None, str | None]
     ) -> None:
-        """413 comes before 401. Authz judges every credential, and a route without settings takes what it gets."""
-        assert rejected(asked(a_worker(), headers, settings)) == found
+        """413 comes before 401. Authz judges every credential, and a route without settings takes what it gets.
+
+        The log's reason is the one that authz would have given.
+        """
+        stream = asked(a_worker(), headers, settings)
+
+        assert rejected(stream) == found
+        reason = {"reason": "no_token"} if found[0] == "no_token" else None
+        assert stream.dynamic.get("envoy.filters.http.ext_authz") == reason
 
     @pytest.mark.parametrize(
         ("headers", "is_rejected"),

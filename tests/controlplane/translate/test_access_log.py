@@ -70,6 +70,13 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
     return bool({"EQ": status == bound, "GE": status >= bound, "LE": status <= bound}[comparison.get("op", "EQ")])
 
 
+def told(status: int) -> dict[str, object]:
+    """The fields of a request that is told in full: who was refused is in metadata, which is dear to read."""
+    if status < 400:
+        return access_log.SERVED_FIELDS
+    return access_log.FIELDS if status in range(401, 404) else access_log.FAILED_FIELDS
+
+
 @pytest.mark.parametrize(("may_be", "shadow"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize(
     "headers",
@@ -85,7 +92,12 @@ def takes(condition: dict[str, Any], status: int, headers: dict[str, str], shado
     ids=str,
 )
 @pytest.mark.parametrize(
-    ("status", "level"), [(200, "INFO"), (302, "INFO"), (399, "INFO"), (400, "WARN"), (499, "WARN"), (500, "ERROR")]
+    ("status", "level"),
+    [
+        *((status, "INFO") for status in (200, 302, 399)),
+        *((status, "WARN") for status in (400, 401, 403, 404, 429, 499)),
+        *((status, "ERROR") for status in (500, 503)),
+    ],
 )
 def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str], may_be: bool, shadow: bool) -> None:
     """Exactly one logger takes a request: INFO under 400, WARN for 4xx, ERROR from 500 on.
@@ -102,13 +114,13 @@ def test_one_log_line_a_request(status: int, level: str, headers: dict[str, str]
     assert [fields["level"] for fields in taking] == [level]
     is_usual = status < 400 and not headers and not shadow
     is_agents = bool(headers.keys() & {"x-ai-agent", "ai-agent-id"})
-    in_full = set(access_log.SERVED_FIELDS if status < 400 else access_log.FIELDS)
+    in_full = set(told(status))
     in_full -= set() if is_agents else {"ai_agent"}
     assert set(taking[0]) == {"level", *(access_log.USUAL_FIELDS if is_usual else in_full)}
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-ai-agent": "a"}, {":path": "/a?b"}], ids=str)
-@pytest.mark.parametrize(("status", "lines"), [(200, 0), (399, 0), (400, 1), (499, 1), (500, 1)])
+@pytest.mark.parametrize(("status", "lines"), [(200, 0), (399, 0), (400, 1), (401, 1), (404, 1), (499, 1), (500, 1)])
 def test_served_requests_need_not_be_logged(status: int, lines: int, headers: dict[str, str]) -> None:
     """With `log.requests: failed` only what was answered with 400 or more has a line."""
     loggers = map(protos.message_to_dict, access_log.access_logs("failed"))
