@@ -31,8 +31,8 @@ FORWARDING = (
     *("client-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "fastly-client-ip", "x-remote-ip"),
     *("x-remote-addr", "cf-connecting-ip", "cf-connecting-ipv6", "x-scheme", "x-url-scheme", "front-end-https"),
 )
-"""Further headers by which a proxy tells of its client: who it is, and what it asked for. By name: a pattern is tried
-on every header, and takes thirty times as long."""
+"""Further headers by which a proxy tells of its client: who it is, and what it asked for. By name: as patterns they
+would be several, each tried on every header."""
 
 OURS_WITH_HYPHENS = (
     Header.REQUEST_ID,

