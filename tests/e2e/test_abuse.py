@@ -193,7 +193,8 @@ def test_ids_are_valid_whatever_failed(plain: Gateway, start_of: bytes, given: s
     found = [answer.value(name) or "" for name in ("x-request-id", "x-correlation-id")]
     assert all(VALID_ID.fullmatch(each) for each in found)
     assert found[0] == found[1]
-    assert (given == "good-1") is (found[0] == "good-1")
+    is_read = b"https://" not in start_of  # of which Envoy's codec keeps no header
+    assert (found[0] == "good-1") is (given == "good-1" and is_read)
 
 
 def test_ids_in_the_log_are_valid_whatever_failed(plain: Gateway) -> None:

@@ -240,7 +240,7 @@ SPOOFED = [
     "X-Mgw-Counter",
     "X-Mgw-Network",
     "x_mgw_network",
-    "X-Mgw-Address-Request-Id",
+    "X-Mgw-Client-Request-Id",
     "X-Envoy-Upstream-Rq-Timeout-Ms",
     "X-Envoy-Retry-On",
     "X-Envoy-Original-Path",
