@@ -97,7 +97,7 @@ class Ratelimit:
         settings = self._settings
         local = MemoryCounters(settings.max_identities)
         self._metrics.identities.set_function(lambda: len(local))
-        if settings.redis_url == "none":
+        if settings.redis_url.kind == "none":
             await self._set_store(True)
             self._metrics.store_up.set(1)
             self._operator.operations = Operations(local)
@@ -177,14 +177,15 @@ def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
     """The server for a policy of envoyproxy/ratelimit's form; None for any other policy."""
     if settings.policy_file is None or not is_rls(settings.policy_file):
         return None
-    if settings.redis_url.startswith("redis+cluster://"):
+    if settings.redis_url.kind == "cluster":
         raise StartFailed("REDIS_URL: a YAML policy counts on one Redis, not on a cluster")
     from ratelimit_service.rls_server import RlsServer  # it brings redis-py along, which the usual start puts off
 
     try:
-        return RlsServer(metrics, load(settings.policy_file), settings.max_identities, settings.redis_url == "none")
+        policy = load(settings.policy_file)
     except PolicyRejected as rejection:
         raise StartFailed(str(rejection)) from rejection
+    return RlsServer(metrics, policy, settings.max_identities, is_alone=settings.redis_url.kind == "none")
 
 
 if __name__ == "__main__":
