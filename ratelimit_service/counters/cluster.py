@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
 from ratelimit_service.counters.connect import check_files, connector, node_connector, read_slots, slot_of
+from ratelimit_service.counters.eviction import Eviction, together
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.counters.scripts import store_keys
@@ -53,6 +54,7 @@ class ClusterCounters:
         self._nodes: dict[Address, RedisCounters] = {}
         self._running: dict[Address, asyncio.Task[None]] = {}
         self._by_slot: list[Address | None] = [None] * _SLOTS
+        self._evictions: dict[Address, Eviction | None] = {}
         self._moved = asyncio.Event()
 
     @property
@@ -141,6 +143,7 @@ class ClusterCounters:
         tasks = [self._running.pop(address) for address in addresses]
         for address in addresses:
             del self._nodes[address]
+            self._evictions.pop(address, None)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,6 +159,12 @@ class ClusterCounters:
     def node_error(self, reason: str) -> None:
         self._metrics.store_error(reason)
         self._moved.set()
+
+    def node_eviction(self, address: Address, found: Eviction | None) -> None:
+        self._evictions[address] = found
+        # Of the others only the policy: what they evicted anew was told when they said so.
+        others = [each and each._replace(newly_evicted=0) for at, each in self._evictions.items() if at != address]
+        self._metrics.eviction(together([found, *others]))
 
     @property
     def metrics(self) -> StoreMetrics:
@@ -186,3 +195,6 @@ class _NodeMetrics:
 
     def store_error(self, reason: str) -> None:
         self._cluster.node_error(reason)
+
+    def eviction(self, found: Eviction | None) -> None:
+        self._cluster.node_eviction(self._address, found)

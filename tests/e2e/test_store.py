@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.support.authority import an_authority
 from tests.support.gateway import Gateway, token
 from tests.support.tls_relay import TlsRelay, tls_relay
 from tests.support.valkey import ValkeyProcess, running_valkey
+from tests.support.waiting import eventually
 
 PASSWORD, WRITTEN = "hush-/@-hush", "hush-%2F%40-hush"
 
@@ -64,6 +66,28 @@ def test_its_password_is_told_nowhere(gateway: Gateway) -> None:
     assert "rediss://***@127.0.0.1" in told
     assert "rediss://***@127.0.0.1" in logs
     assert "hush" not in told + logs
+
+
+def test_a_store_that_evicts(gateway: Gateway, store: ValkeyProcess) -> None:
+    """When it connects, a replica sees that the store drops counters: health, log and metric say so."""
+    assert gateway.ask("/health").json()["status"] == "healthy"
+    client = store.client(password=PASSWORD)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.client_kill_filter(_type="normal", skipme=True)  # so that it connects anew
+
+    body = eventually(lambda: _health_if(gateway, "degraded"), 10, every=0.1)
+    assert body is not None
+    assert body["dependencies"]["redis"] == "degraded"
+    assert "maxmemory-policy" in body["warnings"][0]
+    assert "mgw_ratelimit_store_evicts 1.0" in gateway.metrics("ratelimit")
+    assert "store.evicts" in Path(gateway.component("ratelimit")["log"]).read_text()
+    assert gateway.ask("/health/ready").json()["ready"] is True
+
+
+def _health_if(gateway: Gateway, status: str) -> dict[str, Any] | None:
+    """The body once its store is back and the status is this one."""
+    body: dict[str, Any] = gateway.ask("/health").json()
+    return body if body["status"] == status and body["dependencies"]["redis"] != "unhealthy" else None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from ratelimit_service.counters.connect import connector
+from ratelimit_service.counters.eviction import Eviction
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.limits import Charge, Limit, Rule
@@ -56,6 +57,7 @@ class Recorder:
         self.reconciled_callers = 0
         self.batches: list[int] = []
         self.modes: list[str] = []
+        self.evictions: list[Eviction | None] = []
 
     def store_up(self) -> None:
         self.states.append("up")
@@ -74,6 +76,9 @@ class Recorder:
 
     def reconciled(self, callers: int, left_out: int) -> None:
         self.reconciled_callers += callers
+
+    def eviction(self, found: Eviction | None) -> None:
+        self.evictions.append(found)
 
     def degraded(self, mode: str) -> None:
         self.modes.append(mode)
