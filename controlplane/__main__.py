@@ -79,7 +79,8 @@ async def _run(settings: Settings) -> None:
     await server.start(str(settings.xds_listen))
     probes, service_probe = _dependency_probes(settings), ServiceProbe()
     callers = CallerLimits(settings.ratelimit_addresses)
-    checker = HealthChecker(service_probe, probes)
+    faults = {"redis": GrpcProbe(settings.ratelimit_addresses, service="store.evicts")}
+    checker = HealthChecker(service_probe, probes, probe_faults=faults)
     try:
         importing = asyncio.create_task(asyncio.to_thread(_import_api))  # while Envoy judges the document
         await publisher.publish(_first_change(settings))
@@ -97,7 +98,7 @@ async def _run(settings: Settings) -> None:
             breaker_task.cancel()
     finally:
         await server.stop(STOP_GRACE_SECONDS)
-        for probe in probes.values():
+        for probe in (*probes.values(), *faults.values()):
             await probe.close()
         await service_probe.close()
         await callers.close()

@@ -21,7 +21,7 @@ from ratelimit_service.quota_server import QuotaServer
 from ratelimit_service.rate_limit_server import SERVICE, RateLimitServer
 from ratelimit_service.rls_policy import is_rls, load
 from ratelimit_service.settings import Settings, read_settings
-from ratelimit_service.store_monitor import StoreMonitor
+from ratelimit_service.store_monitor import EVICTS, STORE, StoreMonitor
 from service_kit import process
 from service_kit import settings as kit_settings
 from service_kit.ads_client import AdsClient
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ratelimit_service.rls_server import RlsServer
 
 log = structlog.get_logger()
-
-STORE = "store"
-"""What health checks ask about to learn whether decisions are exact."""
 
 TYPE_URL = "type.googleapis.com/mgw.policy.v1.RatelimitPolicy"
 
@@ -62,7 +59,9 @@ class Ratelimit:
         self._rls = _open_rls(settings, self._metrics)
         decider = self._rls or self._server
         handlers = [decider.handler(), self._operator.handler(), self._quotas.handler()]
-        self._serving = GrpcServer(settings.listen, handlers, [SERVICE], settings.transport, dependencies=[STORE])
+        self._serving = GrpcServer(
+            settings.listen, handlers, [SERVICE], settings.transport, dependencies=[STORE, EVICTS]
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -97,8 +96,8 @@ class Ratelimit:
         settings = self._settings
         local = MemoryCounters(settings.max_identities)
         self._metrics.identities.set_function(lambda: len(local))
-        if settings.redis_url == "none":
-            await self._set_store(True)
+        if settings.redis_url.kind == "none":
+            await self._serving.set_dependency(STORE, True)
             self._metrics.store_up.set(1)
             self._operator.operations = Operations(local)
             return Limiter(local, None, self._metrics)
@@ -107,17 +106,13 @@ class Ratelimit:
         )
         from ratelimit_service.counters.redis import RedisCounters
 
-        monitor = StoreMonitor(self._metrics, self._set_store)
+        monitor = StoreMonitor(self._metrics, self._serving.set_dependency)
         counters = open_counters(settings.redis_url, monitor, local, settings.store_timeout_seconds)
         self._start(counters.run())
         self._operator.operations = Operations(counters)
         if self._rls is not None and isinstance(counters, RedisCounters):  # `_open_rls` takes no cluster
             self._rls.use_store(counters)
         return Limiter(counters, local, self._metrics)
-
-    async def _set_store(self, is_up: bool) -> None:
-        """Whether decisions are exact."""
-        await self._serving.set_dependency(STORE, is_up)
 
     def _take_first_policy(self) -> AdsClient | None:
         """From the file or from the last run; then from the control plane, which the returned client asks."""
@@ -177,14 +172,15 @@ def _open_rls(settings: Settings, metrics: Metrics) -> RlsServer | None:
     """The server for a policy of envoyproxy/ratelimit's form; None for any other policy."""
     if settings.policy_file is None or not is_rls(settings.policy_file):
         return None
-    if settings.redis_url.startswith("redis+cluster://"):
+    if settings.redis_url.kind == "cluster":
         raise StartFailed("REDIS_URL: a YAML policy counts on one Redis, not on a cluster")
     from ratelimit_service.rls_server import RlsServer  # it brings redis-py along, which the usual start puts off
 
     try:
-        return RlsServer(metrics, load(settings.policy_file), settings.max_identities, settings.redis_url == "none")
+        policy = load(settings.policy_file)
     except PolicyRejected as rejection:
         raise StartFailed(str(rejection)) from rejection
+    return RlsServer(metrics, policy, settings.max_identities, is_alone=settings.redis_url.kind == "none")
 
 
 if __name__ == "__main__":

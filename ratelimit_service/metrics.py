@@ -62,6 +62,12 @@ class Metrics:
         self._quota_streams = gauge("mgw_ratelimit_quota_streams", "Envoys in quota mode that are connected.")
         self._quota_buckets = gauge("mgw_ratelimit_quota_buckets", "Quota buckets that those Envoys hold together.")
         self.store_up = gauge("mgw_ratelimit_store_up", "1 while the store can be reached and counts.")
+        self.store_evicts = gauge(
+            "mgw_ratelimit_store_evicts", "1 while the store drops counters when its memory is full, or has done so."
+        )
+        self.store_evicted = gauge(
+            "mgw_ratelimit_store_evicted_keys", "Keys that the store has evicted since it started, as it says."
+        )
         self.store_outages = counter("mgw_ratelimit_store_outages", "How often the connection to the store was lost.")
         self.store_errors = counter("mgw_ratelimit_store_errors", "Commands to which the store returned an error.")
         self.store_seconds = histogram(

@@ -8,16 +8,7 @@ from pathlib import Path
 
 from service_kit import settings as kit
 from service_kit.settings import ServiceSettings, variable
-
-STORES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-
-
-def store(url: str) -> str:
-    """A store's URL, or `none`."""
-    if url != "none" and url.partition("://")[0] not in STORES:
-        schemes = ", ".join(f"{scheme}://" for scheme in STORES)
-        raise ValueError(f"use one of {schemes}, or none to count in memory")
-    return url
+from service_kit.store_url import StoreUrl, read_store_url
 
 
 @dataclass(frozen=True)
@@ -30,9 +21,11 @@ class Settings(ServiceSettings):
     """Its name to the control plane. Each replica needs its own."""
     policy_file: Path | None = variable("MGW_POLICY_FILE", kit.path, None)
     """A policy from a file, not from a control plane: JSON, or envoyproxy/ratelimit's YAML (a file or a folder)."""
-    redis_url: str = variable("REDIS_URL", store, "redis://127.0.0.1:6379/0")
-    """The store: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, `redis+cluster://`, or `none` to count
-    in memory.
+    redis_url: StoreUrl = variable(
+        "REDIS_URL", read_store_url, read_store_url("redis://127.0.0.1:6379/0"), may_hold_password=True
+    )
+    """The store: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, `redis+cluster://`, `rediss+sentinel://`
+    and `rediss+cluster://` (TLS), or `none` to count in memory.
     """
     store_timeout_seconds: float = variable("MGW_STORE_TIMEOUT_SECONDS", kit.number, 0.02)
     """How long a decision waits for the store, in seconds."""

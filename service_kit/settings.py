@@ -10,7 +10,6 @@ An empty variable counts as absent. The text below a field is its reference (doc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -32,11 +31,19 @@ class Variable:
     name: str
     read: Callable[[str], Any]
     is_secret: bool = False
+    may_hold_password: bool = False
 
 
-def variable(name: str, read: Callable[[str], T], default: T, *, is_secret: bool = False) -> T:
-    """A field of a settings class. Of a secret only whether it is set is ever printed."""
-    value: T = field(default=default, repr=not is_secret, metadata={"variable": Variable(name, read, is_secret)})
+def variable(
+    name: str, read: Callable[[str], T], default: T, *, is_secret: bool = False, may_hold_password: bool = False
+) -> T:
+    """A field of a settings class.
+
+    Of a secret only whether it is set is ever printed. What may hold a password has a value that hides it as text, and
+    is not repeated where it does not fit.
+    """
+    declared = Variable(name, read, is_secret, may_hold_password)
+    value: T = field(default=default, repr=not is_secret, metadata={"variable": declared})
     return value
 
 
@@ -55,7 +62,8 @@ def read(settings: type[T], environment: Mapping[str, str]) -> T:
         try:
             values[name] = declared.read(text)
         except ValueError as error:
-            shown = "" if declared.is_secret else f"={mask_password(text)!r}"
+            is_hidden = declared.is_secret or declared.may_hold_password
+            shown = "" if is_hidden else f"={text!r}"
             problems.append(f"{declared.name}{shown}: {error}")
     if problems:
         raise StartFailed("; ".join(problems))
@@ -63,24 +71,19 @@ def read(settings: type[T], environment: Mapping[str, str]) -> T:
 
 
 def shown(settings: Any) -> dict[str, str | None]:
-    """Every setting as text that may be printed: no secret, and no password in a URL."""
+    """Every setting as text that may be printed."""
     found: dict[str, str | None] = {}
     for name, declared in variables(type(settings)).items():
         value = getattr(settings, name)
         if declared.is_secret:
             found[name] = "***" if value else None
         else:
-            found[name] = None if value is None else mask_password(_text(value))
+            found[name] = None if value is None else _text(value)
     return found
 
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def mask_password(url: str) -> str:
-    """A URL with its password hidden; any other text as it is."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^/@]*?:)[^/]*@", r"\1***@", url))
 
 
 # --- how texts are read

@@ -11,6 +11,7 @@ import typer
 from controlplane.local.control import ask
 from controlplane.local.exits import OK, UNAVAILABLE, Failure
 from controlplane.local.runfile import RunDirectory, read_run
+from service_kit.store_url import read_store_url
 
 
 def command(
@@ -24,15 +25,21 @@ def command(
 
 
 def status(directory: RunDirectory) -> dict[str, Any]:
-    """`run.json` without its secret, with `up`, and with `alive` for every component."""
+    """`run.json` without its secrets, with `up`, and with `alive` for every component."""
     run = read_run(directory) or {"gateway": None, "api": None, "redis_url": None, "components": []}
     run.pop("api_token", None)
+    run["redis_url"] = _shown(run["redis_url"])
     try:
         components = ask(directory, {"verb": "status"}, timeout_seconds=5)["components"]
     except Failure:  # no supervisor, and no part outlives it
         components = [{**component, "alive": False, "exit_status": None} for component in run["components"]]
     up = bool(components) and all(component["alive"] for component in components)
     return {"up": up, **run, "components": components}
+
+
+def _shown(redis_url: str | None) -> str | None:
+    """The store's URL without its login."""
+    return str(read_store_url(redis_url)) if redis_url else None
 
 
 def _table(run: dict[str, Any], directory: Path) -> str:

@@ -17,6 +17,7 @@ from controlplane.local.options import EMBEDDED, LOG_MIB, Options, parse_only, p
 from controlplane.local.plan import Surroundings, fixed_ports, plan, port_names
 from controlplane.local.resources import default_config
 from controlplane.local.runfile import Lock, RunDirectory, make_secret, read_run, read_secret
+from service_kit.store_url import read_store_url
 
 DEFAULT_DIRECTORY = Path(".mgw")
 
@@ -50,7 +51,7 @@ def command(
         config=(config or default_config()).absolute(),
         host=os.environ.get("API_GATEWAY_HOST") or "127.0.0.1",
         port=port or _port_of(os.environ),
-        redis=redis or os.environ.get("REDIS_URL") or EMBEDDED,
+        redis=_redis_of(redis, os.environ),
         demo=demo,
         replicas={"authz": authz, "ratelimit": ratelimit, "controlplane": controlplane, "envoy": envoy},
         wraps=parse_wraps(wrap or []),
@@ -142,6 +143,18 @@ def _own_secret(directory: RunDirectory) -> str:
         secret = make_secret(directory)
         _say(f"JWT_SECRET is not set: made a random one in {directory.secret}")
     return secret
+
+
+def _redis_of(given: str | None, environment: Mapping[str, str]) -> str:
+    """A store's URL, `embedded` or `none`. A URL that does not fit is not repeated: it may hold a password."""
+    name, text = ("--redis", given.strip()) if given else ("REDIS_URL", environment.get("REDIS_URL", "").strip())
+    if text in ("", EMBEDDED):
+        return EMBEDDED
+    try:
+        read_store_url(text)
+    except ValueError as error:
+        raise Failure(f"{name}: {error}", USAGE) from error
+    return text
 
 
 def _port_of(environment: Mapping[str, str]) -> int | None:

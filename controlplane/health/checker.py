@@ -15,13 +15,20 @@ KEEP_SECONDS = 1.0
 
 Probe = Callable[[], Awaitable[bool]]
 
+FAULTS: Mapping[str, str] = {
+    "redis": "redis drops counters when its memory is full, and a dropped counter is a limit forgotten: "
+    "set its maxmemory-policy to noeviction",
+}
+"""What may be wrong with a dependency that works."""
+
 
 @dataclass(frozen=True)
 class Report:
-    """What the probes found: services and dependencies by name."""
+    """What the probes found: services and dependencies by name, and which dependencies have a fault."""
 
     services: Mapping[str, bool] = field(default_factory=dict)
     dependencies: Mapping[str, bool] = field(default_factory=dict)
+    faulty: frozenset[str] = frozenset()
 
 
 class HealthChecker:
@@ -32,9 +39,13 @@ class HealthChecker:
         probe_service: Callable[[Service], Awaitable[bool]],
         probe_dependencies: Mapping[str, Probe],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        probe_faults: Mapping[str, Probe] | None = None,
     ) -> None:
+        """`probe_faults` tell of a dependency whether it has the fault that FAULTS names."""
         self._probe_service = probe_service
         self._probe_dependencies = probe_dependencies
+        self._probe_faults = probe_faults or {}
         self._clock = clock
         self._report = Report()
         self._fresh_until = float("-inf")
@@ -49,12 +60,16 @@ class HealthChecker:
             return self._report
 
     async def _probe(self, config: GatewayConfig) -> Report:
-        services = [service.name for service in config.services]
-        probes = [self._probe_service(service) for service in config.services]
-        probes += [probe() for probe in self._probe_dependencies.values()]
-        answers = await asyncio.gather(*(_bounded(probe) for probe in probes))
-        dependencies = zip(self._probe_dependencies, answers[len(services) :], strict=True)
-        return Report(dict(zip(services, answers, strict=False)), dict(dependencies))
+        services, dependencies, faults = await asyncio.gather(
+            _ask_all({service.name: self._probe_service(service) for service in config.services}),
+            _ask_all({name: probe() for name, probe in self._probe_dependencies.items()}),
+            _ask_all({name: probe() for name, probe in self._probe_faults.items()}),
+        )
+        return Report(services, dependencies, frozenset(name for name, has_it in faults.items() if has_it))
+
+
+async def _ask_all(probes: Mapping[str, Awaitable[bool]]) -> dict[str, bool]:
+    return dict(zip(probes, await asyncio.gather(*map(_bounded, probes.values())), strict=True))
 
 
 async def _bounded(probe: Awaitable[bool]) -> bool:
@@ -78,14 +93,19 @@ def health(
     up = {name: check["status"] == "healthy" for name, check in checks.items()}
     critical = [up[service.name] for service in config.services if service.critical]
     unhealthy = bool(critical) and not any(critical)
-    everything = all(up.values()) and all(report.dependencies.values())
+    everything = all(up.values()) and all(report.dependencies.values()) and not report.faulty
     body: dict[str, object] = {
         "status": "unhealthy" if unhealthy else "healthy" if everything else "degraded",
         "version": version,
         "uptime_seconds": uptime_seconds,
         "checks": checks,
-        "dependencies": {name: _word(well) for name, well in report.dependencies.items()},
+        "dependencies": {
+            name: "degraded" if well and name in report.faulty else _word(well)
+            for name, well in report.dependencies.items()
+        },
     }
+    if report.faulty:
+        body["warnings"] = [FAULTS[name] for name in sorted(report.faulty)]
     return (503 if unhealthy else 200), body
 
 

@@ -5,33 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
-from ratelimit_service.counters.connect import Address, connector, node_connector, read_slots, slot_of, split_url
+from ratelimit_service.counters.connect import check_files, connector, node_connector, read_slots, slot_of
+from ratelimit_service.counters.eviction import Eviction, together
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.counters.scripts import store_keys
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import NO_LEASE, LeaseRequest
 from ratelimit_service.limits import Charge, CounterKey, Reading, request_passes
+from service_kit.store_url import Address, StoreUrl, show_address
 
 _REFRESH_SECONDS = 1.0
 _SLOTS = 16_384
 
 
 def open_counters(
-    url: str, metrics: StoreMetrics, local: MemoryCounters | None, timeout_seconds: float
+    url: StoreUrl, metrics: StoreMetrics, local: MemoryCounters | None, timeout_seconds: float
 ) -> RedisCounters | ClusterCounters:
     """The counters that the URL names."""
-    if not url.startswith("redis+cluster://"):
+    if url.kind != "cluster":
         return RedisCounters(connector(url), metrics, local, timeout_seconds)
-    seeds, login, _ = split_url(url, 6379)
+    check_files(url.tls)
 
     def open_node(address: Address, node_metrics: StoreMetrics, owns: Callable[[str], bool]) -> RedisCounters:
-        return RedisCounters(node_connector(address, login), node_metrics, local, timeout_seconds, owns)
+        return RedisCounters(node_connector(address, url), node_metrics, local, timeout_seconds, owns)
 
-    return ClusterCounters(seeds, login, open_node, metrics)
+    return ClusterCounters(url, open_node, metrics)
 
 
 class ClusterCounters:
@@ -43,18 +44,17 @@ class ClusterCounters:
 
     def __init__(
         self,
-        seeds: Sequence[Address],
-        login: dict[str, Any],
+        url: StoreUrl,
         open_node: Callable[[Address, StoreMetrics, Callable[[str], bool]], RedisCounters],
         metrics: StoreMetrics,
     ) -> None:
-        self._seeds = tuple(seeds)
-        self._login = login
+        self._url = url
         self._open_node = open_node
         self._metrics = metrics
         self._nodes: dict[Address, RedisCounters] = {}
         self._running: dict[Address, asyncio.Task[None]] = {}
         self._by_slot: list[Address | None] = [None] * _SLOTS
+        self._evictions: dict[Address, Eviction | None] = {}
         self._moved = asyncio.Event()
 
     @property
@@ -114,9 +114,9 @@ class ClusterCounters:
     async def _refresh(self) -> None:
         """Ask the nodes in turn until one replies; keep what is known if none does."""
         reason = "no node is known"
-        for address in dict.fromkeys((*self._nodes, *self._seeds)):
+        for address in dict.fromkeys((*self._nodes, *self._url.hosts)):
             try:
-                slots = await read_slots(address, self._login)
+                slots = await read_slots(address, self._url)
             except CountersUnavailable as error:
                 reason = str(error)
                 continue
@@ -143,6 +143,7 @@ class ClusterCounters:
         tasks = [self._running.pop(address) for address in addresses]
         for address in addresses:
             del self._nodes[address]
+            self._evictions.pop(address, None)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,12 +153,18 @@ class ClusterCounters:
             self._metrics.store_up()
 
     def node_down(self, address: Address, reason: str) -> None:
-        self._metrics.store_down(f"{address[0]}:{address[1]}: {reason}")
+        self._metrics.store_down(f"{show_address(address)}: {reason}")
         self._moved.set()
 
     def node_error(self, reason: str) -> None:
         self._metrics.store_error(reason)
         self._moved.set()
+
+    def node_eviction(self, address: Address, found: Eviction | None) -> None:
+        self._evictions[address] = found
+        # Of the others only the policy: what they evicted anew was told when they said so.
+        others = [each and each._replace(newly_evicted=0) for at, each in self._evictions.items() if at != address]
+        self._metrics.eviction(together([found, *others]))
 
     @property
     def metrics(self) -> StoreMetrics:
@@ -188,3 +195,6 @@ class _NodeMetrics:
 
     def store_error(self, reason: str) -> None:
         self._cluster.node_error(reason)
+
+    def eviction(self, found: Eviction | None) -> None:
+        self._cluster.node_eviction(self._address, found)

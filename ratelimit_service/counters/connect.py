@@ -1,24 +1,23 @@
-"""Where the store is: from a URL to a connection, by way of Sentinel or a cluster's nodes where there are such."""
+"""Opens connections to the store: straight, or by way of Sentinel or a cluster's nodes where there are such."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from ratelimit_service.errors import CountersUnavailable
 from service_kit.errors import StartFailed
+from service_kit.store_url import Address, Login, StoreUrl, Tls, show_address
 
 Connect = Callable[[], Awaitable[AbstractConnection]]
-Address = tuple[str, int]
 
 CONNECT_SECONDS = 0.5
 _OPTIONS: dict[str, Any] = {
@@ -30,70 +29,115 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def connector(url: str) -> Connect:
-    """How to open a connection to the store that the URL names."""
-    try:
-        if url.startswith("redis+sentinel://"):
-            return _sentinel_connector(url)
-        pool = ConnectionPool.from_url(url, **_OPTIONS)
-    except ValueError as error:
-        raise StartFailed(f"REDIS_URL: {error}") from error
+def connector(url: StoreUrl) -> Connect:
+    """How to open a connection to the store that the URL names, which is no cluster.
+
+    Raises StartFailed where a file that it names is unfit.
+    """
+    check_files(url.tls)
+    check_files(url.sentinel_tls)
+    if url.kind == "sentinel":
+        return _sentinel_connector(url)
+    if url.kind == "socket":
+        return lambda: _open(UnixDomainSocketConnection(path=url.path, db=url.db, **_OPTIONS, **_login(url.login)))
+    return node_connector(url.hosts[0], url)
+
+
+def node_connector(address: Address, url: StoreUrl) -> Connect:
+    """How to open a connection to one server, with the URL's login and TLS."""
+    return lambda: _open(_connection(address, url.db, url.login, url.tls))
+
+
+def check_files(tls: Tls | None) -> None:
+    """Raises StartFailed, in one line, where TLS could not begin with these files."""
+    if tls is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=tls.ca_file)
+        except OSError as error:  # an SSLError is one
+            raise StartFailed(f"REDIS_URL: ssl_ca_certs: {_why(error, 'no certificate in PEM')}") from error
+    if tls.cert_file is not None:
+        try:
+            # A password function, since without one OpenSSL asks at the terminal.
+            context.load_cert_chain(tls.cert_file, tls.key_file, lambda: tls.key_password or "")
+        except OSError as error:
+            what = _why(error, "not a certificate with its key in PEM, or the wrong ssl_password")
+            raise StartFailed(f"REDIS_URL: ssl_certfile, ssl_keyfile: {what}") from error
+
+
+def _why(error: OSError, otherwise: str) -> str:
+    return otherwise if isinstance(error, ssl.SSLError) or error.strerror is None else error.strerror
+
+
+def _connection(address: Address, db: int, login: Login, tls: Tls | None) -> AbstractConnection:
+    options: dict[str, Any] = {"host": address[0], "port": address[1], "db": db} | _OPTIONS | _login(login)
+    return Connection(**options) if tls is None else SSLConnection(**options, **_tls(tls))
+
+
+def _login(login: Login) -> dict[str, Any]:
+    return {"username": login.username, "password": login.password}
+
+
+def _tls(tls: Tls) -> dict[str, Any]:
+    return {
+        "ssl_ca_certs": tls.ca_file,
+        "ssl_certfile": tls.cert_file,
+        "ssl_keyfile": tls.key_file,
+        "ssl_password": tls.key_password,
+        "ssl_check_hostname": tls.checks_name,
+        "ssl_cert_reqs": "required" if tls.verifies else "none",
+    }
+
+
+def _sentinel_connector(url: StoreUrl) -> Connect:
+    """The primary that a Sentinel names. The Sentinel that replied last is asked first, one that did not comes last."""
+    sentinels = list(url.hosts)
 
     async def connect() -> AbstractConnection:
-        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
-        return await _open(connection)
-
-    return connect
-
-
-def _sentinel_connector(url: str) -> Connect:
-    """`redis+sentinel://[user:password@]host1:26379,host2/master-name/db`."""
-    hosts, login, (name, db) = split_url(url, 26379)
-    if not name:
-        raise StartFailed("REDIS_URL: redis+sentinel:// needs the master's name: redis+sentinel://host:26379/mymaster")
-    # One sentinel that is stalled must not use up the time in which the next would have answered.
-    patience = {"socket_timeout": CONNECT_SECONDS / 4, "socket_connect_timeout": CONNECT_SECONDS / 4}
-    sentinel = Sentinel(hosts, sentinel_kwargs=_OPTIONS | patience)  # type: ignore[no-untyped-call]  # untyped in redis-py
-
-    async def connect() -> AbstractConnection:
-        host, port = await sentinel.discover_master(name)
-        return await _open(Connection(host=host, port=port, db=int(db or 0), **_OPTIONS, **login))
-
-    return connect
-
-
-def split_url(url: str, default_port: int) -> tuple[list[Address], dict[str, Any], tuple[str, str]]:
-    """The hosts of a URL that names several, the login, and the two parts of its path."""
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    pairs = [host.partition(":") for host in hosts.split(",")]
-    first, _, second = parts.path.strip("/").partition("/")
-    login = {"username": unquote(user) or None, "password": unquote(password) or None}
-    return [(host, int(port or default_port)) for host, _, port in pairs], login, (first, second)
-
-
-def node_connector(address: Address, login: dict[str, Any]) -> Connect:
-    """How to open a connection to one node of a cluster."""
-
-    async def connect() -> AbstractConnection:
-        return await _open(Connection(host=address[0], port=address[1], **_OPTIONS, **login))
-
-    return connect
-
-
-async def read_slots(asked: Address, login: dict[str, Any]) -> dict[Address, list[tuple[int, int]]]:
-    """Which primary has which slots, as one node tells it. CountersUnavailable if it cannot."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await node_connector(asked, login)()
+        reasons = []
+        for sentinel in tuple(sentinels):
             try:
-                await connection.send_command("CLUSTER", "SLOTS")
-                ranges = await connection.read_response()
+                primary = await _ask_sentinel(sentinel, url)
+            except CountersUnavailable as error:
+                reasons.append(str(error))
+                sentinels.append(sentinels.pop(sentinels.index(sentinel)))
+                continue
+            return await _open(_connection(primary, url.db, url.login, url.tls))
+        raise CountersUnavailable(f"no Sentinel names a primary: {'; '.join(reasons)}")
+
+    return connect
+
+
+async def _ask_sentinel(asked: Address, url: StoreUrl) -> Address:
+    """Where the primary is. CountersUnavailable if this Sentinel knows none that is up."""
+    connection = _connection(asked, 0, url.sentinel_login, url.sentinel_tls)
+    # One that is stalled must not use up the time in which the next would have answered.
+    flat = await _ask_once(connection, asked, CONNECT_SECONDS / 4, "SENTINEL", "MASTER", url.master)
+    told = dict(zip((key.decode() for key in flat[::2]), (value.decode() for value in flat[1::2]), strict=True))
+    flags = set(told["flags"].split(","))
+    if "master" not in flags or flags & {"s_down", "o_down"}:
+        raise CountersUnavailable(f"{show_address(asked)}: the primary is down")
+    return told["ip"], int(told["port"])
+
+
+async def _ask_once(connection: AbstractConnection, asked: Address, seconds: float, *command: str) -> Any:
+    try:
+        async with asyncio.timeout(seconds):
+            try:
+                await (await _open(connection)).send_command(*command)
+                return await connection.read_response()
             finally:
                 await connection.disconnect(nowait=True)
     except (RedisError, OSError, TimeoutError) as error:
-        raise CountersUnavailable(f"{asked[0]}:{asked[1]}: {type(error).__name__}: {error}") from error
+        raise CountersUnavailable(f"{show_address(asked)}: {type(error).__name__}: {error}") from error
+
+
+async def read_slots(asked: Address, url: StoreUrl) -> dict[Address, list[tuple[int, int]]]:
+    """Which primary has which slots, as one node tells it. CountersUnavailable if it cannot."""
+    connection = _connection(asked, url.db, url.login, url.tls)
+    ranges = await _ask_once(connection, asked, CONNECT_SECONDS, "CLUSTER", "SLOTS")
     slots: dict[Address, list[tuple[int, int]]] = {}
     for first, last, (host, port, *_), *_ in ranges:
         # A node that does not know its own name leaves it out: it is where we asked.

@@ -18,6 +18,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ratelimit_service.clocks import wall_clock_us
+from ratelimit_service.counters import eviction
 from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
 from ratelimit_service.counters.connect import CONNECT_SECONDS, Connect
 from ratelimit_service.counters.link import Link
@@ -55,8 +56,12 @@ class RedisCounters:
         local: MemoryCounters | None = None,
         timeout_seconds: float = 0.02,
         owns: Callable[[str], bool] = lambda key: True,
+        look_seconds: float = eviction.LOOK_SECONDS,
     ) -> None:
-        """`owns` tells whether a key of the store is on this server, where there are several."""
+        """`owns` tells whether a key of the store is on this server, where there are several.
+
+        `look_seconds` is how often the server is asked whether it evicts.
+        """
         self._connect = connect
         self._metrics = metrics
         self._local = local
@@ -65,6 +70,8 @@ class RedisCounters:
         self._decide = Script("decide.lua")
         self._reconcile = Script("reconcile.lua")
         self._operate = Script("operate.lua")
+        self._look_seconds = look_seconds
+        self._evicted: int | None = None
         self._link: Link | None = None
         self._reason = "not connected yet"
 
@@ -112,12 +119,32 @@ class RedisCounters:
             await self._prepare(link)
             self._link = link
             self._metrics.store_up()
-            await running
+            watching = asyncio.create_task(self._watch_eviction(link))
+            try:
+                await running
+            finally:
+                watching.cancel()
         finally:
             self._link = None
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError, CountersUnavailable):
                 await running
+
+    async def _watch_eviction(self, link: Link) -> None:
+        """Whether the server forgets counters: now, and as long as the connection lasts."""
+        with contextlib.suppress(CountersUnavailable):  # which others tell of
+            while True:
+                found = await self._ask_eviction(link)
+                self._evicted = found.evicted_keys if found is not None else None
+                self._metrics.eviction(found)
+                await asyncio.sleep(self._look_seconds)
+
+    async def _ask_eviction(self, link: Link) -> eviction.Eviction | None:
+        try:
+            sections = [await link.ask("INFO", section) for section in ("memory", "stats")]
+        except ResponseError:  # such as NOPERM
+            return None
+        return eviction.read_eviction(b"\r\n".join(sections), self._evicted)
 
     def _lost(self, reason: str) -> None:
         self._reason = reason

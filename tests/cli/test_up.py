@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from controlplane.cli.up import _log_mib_of, _workers_of
+from controlplane.cli.up import _log_mib_of, _redis_of, _workers_of
 from controlplane.local.exits import USAGE, Failure
 
 
@@ -37,3 +37,20 @@ def test_what_is_no_length_of_a_log(text: str) -> None:
     with pytest.raises(Failure, match="MGW_LOG_MIB") as failed:
         _log_mib_of({"MGW_LOG_MIB": text})
     assert failed.value.status == USAGE
+
+
+def test_which_store() -> None:
+    """--redis, else REDIS_URL, else the embedded one."""
+    environment = {"REDIS_URL": " redis://h "}
+
+    assert [_redis_of(each, environment) for each in ("none", "embedded", None)] == ["none", "embedded", "redis://h"]
+    assert [_redis_of(None, each) for each in ({}, {"REDIS_URL": ""})] == ["embedded", "embedded"]
+
+
+@pytest.mark.parametrize(("given", "name"), [("redis://:hush@h:0", "--redis"), (None, "REDIS_URL")])
+def test_what_is_no_store(given: str | None, name: str) -> None:
+    """Told before anything starts, and nothing of it is repeated."""
+    with pytest.raises(Failure, match=f"^{name}: the port of the host") as failed:
+        _redis_of(given, {"REDIS_URL": "redis://:hush@h:0"})
+    assert failed.value.status == USAGE
+    assert "hush" not in str(failed.value)

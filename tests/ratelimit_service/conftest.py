@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
+import redis
 
 from ratelimit_service.counters.connect import connector
+from ratelimit_service.counters.eviction import Eviction
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
 from ratelimit_service.limits import Charge, Limit, Rule
+from service_kit.store_url import read_store_url
 from tests.support.clock import MicrosecondClock
 from tests.support.ports import free_port
-from tests.support.valkey import ValkeyProcess, running_valkey
+from tests.support.valkey import ValkeyProcess, running_valkey, start_valkey
 from tests.support.waiting import until
 
 
@@ -52,6 +57,7 @@ class Recorder:
         self.reconciled_callers = 0
         self.batches: list[int] = []
         self.modes: list[str] = []
+        self.evictions: list[Eviction | None] = []
 
     def store_up(self) -> None:
         self.states.append("up")
@@ -70,6 +76,9 @@ class Recorder:
 
     def reconciled(self, callers: int, left_out: int) -> None:
         self.reconciled_callers += callers
+
+    def eviction(self, found: Eviction | None) -> None:
+        self.evictions.append(found)
 
     def degraded(self, mode: str) -> None:
         self.modes.append(mode)
@@ -91,7 +100,7 @@ def open_counters(recorder: Recorder) -> OpenCounters:
     async def open_on(
         server: ValkeyProcess, local: MemoryCounters | None = None, timeout_seconds: float = 0.5
     ) -> AsyncIterator[RedisCounters]:
-        counters = RedisCounters(connector(server.url), recorder, local, timeout_seconds)
+        counters = RedisCounters(connector(read_store_url(server.url)), recorder, local, timeout_seconds)
         running = asyncio.create_task(counters.run())
         try:
             await until(lambda: counters.is_up)
@@ -121,3 +130,25 @@ def a_charge() -> Callable[..., Charge]:
 @pytest.fixture(name="free_port")
 def free_port_fixture() -> Callable[[], int]:
     return free_port
+
+
+StartServer = Callable[..., "tuple[subprocess.Popen[bytes], redis.Redis]"]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """A server on a port, with further arguments, and a client of it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int, *arguments: str, password: str | None = None) -> tuple[subprocess.Popen[bytes], redis.Redis]:
+        folder = tmp_path / str(port)
+        folder.mkdir()
+        client = redis.Redis(port=port, password=password)
+        process = start_valkey(client, folder, *arguments, "--port", str(port))
+        started.append(process)
+        return process, client
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

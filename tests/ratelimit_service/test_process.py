@@ -189,6 +189,8 @@ async def test_without_a_policy(start: Callable[..., Process]) -> None:
         ({"MGW_POLICY_FILE": "/nowhere.json"}, "/nowhere.json"),
         ({"MGW_POLICY_FILE": ""}, "MGW_CONTROLPLANE"),
         ({"REDIS_URL": "mysql://x"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://:hush@127.0.0.1:99999"}, "REDIS_URL: the port of the host is no number"),
+        ({"REDIS_URL": "rediss://:hush@h?ssl_ca_certs=/nowhere.pem"}, "ssl_ca_certs: No such file"),
         ({"MGW_LISTEN": "unix:/nowhere/rl.sock"}, "MGW_LISTEN"),
         ({"MGW_POLICY_FILE": f"{BAD_POLICIES}/unknown_unit.yaml"}, "unknown_unit.yaml:5: no unit 'fortnight'"),
         ({"MGW_POLICY_FILE": str(BAD_POLICIES), "REDIS_URL": "redis+cluster://127.0.0.1:1"}, "not on a cluster"),
@@ -204,6 +206,7 @@ def test_cannot_start(start: Callable[..., Process], environment: dict[str, str]
     assert len(lines) == 1
     assert says in lines[0]
     assert "Traceback" not in error
+    assert "hush" not in error
 
 
 def test_start_is_quick(start: Callable[..., Process]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ratelimit_service.settings import read_settings
 from service_kit.errors import StartFailed
-from service_kit.settings import mask_password, shown
+from service_kit.settings import shown
 
 ENOUGH = {"MGW_CONTROLPLANE": "127.0.0.1:18000"}
 
@@ -17,7 +17,7 @@ def test_defaults() -> None:
     """A control plane is enough; an empty variable is an absent one."""
     settings = read_settings(ENOUGH | {"MGW_STATE_DIR": "", "LOG_LEVEL": "WARNING"})
 
-    assert (settings.redis_url, settings.last_good_policy, settings.log_level) == (
+    assert (str(settings.redis_url), settings.last_good_policy, settings.log_level) == (
         "redis://127.0.0.1:6379/0",
         None,
         "warning",
@@ -47,16 +47,8 @@ def test_refused(environment: dict[str, str], says: str) -> None:
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://:secret@host:6379/0",
-        "redis+sentinel://user:secret@a:1,b:2/mymaster",
-        "rediss://user:se:cr@secret@host/0",
-        "unix:///run/redis.sock?db=0&password=secret",
-    ],
-)
-def test_passwords_are_masked(url: str) -> None:
-    """No password is printed."""
-    assert "secret" not in mask_password(url)
-    assert shown(read_settings(ENOUGH | {"REDIS_URL": url}))["redis_url"] == mask_password(url)
+def test_passwords_are_not_printed() -> None:
+    """What is told at start of the store's URL holds no login."""
+    told = shown(read_settings(ENOUGH | {"REDIS_URL": "rediss://user:secret@host/0"}))
+
+    assert told["redis_url"] == "rediss://***@host:6379/0"

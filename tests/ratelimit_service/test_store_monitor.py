@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from ratelimit_service.counters.eviction import Eviction
 from ratelimit_service.metrics import Metrics
-from ratelimit_service.store_monitor import StoreMonitor
+from ratelimit_service.store_monitor import STORE, StoreMonitor
 from tests.support.waiting import until
 
 
@@ -20,14 +21,15 @@ class Watched:
     def __init__(self, logs: list[Any]) -> None:
         self.metrics = Metrics()
         self.health: list[bool] = []
+        self.evicts: list[bool] = []
         self.goes_on = asyncio.Event()
         self.goes_on.set()
         self.monitor = StoreMonitor(self.metrics, self.set_health)
         self._logs = logs
 
-    async def set_health(self, is_up: bool) -> None:
+    async def set_health(self, name: str, holds: bool) -> None:
         await self.goes_on.wait()
-        self.health.append(is_up)
+        (self.health if name == STORE else self.evicts).append(holds)
 
     @property
     def events(self) -> list[str]:
@@ -104,3 +106,33 @@ async def test_batches_and_reconciled_counters_are_counted(watched: Watched) -> 
     assert (watched.value("batch_requests_sum"), watched.value("batch_requests_count")) == (8, 2)
     assert watched.value("store_seconds_sum") == 0.25
     assert (watched.value("settled_callers_total"), watched.value("unsettled_callers_total")) == (7, 2)
+
+
+async def test_a_store_that_evicts(watched: Watched) -> None:
+    """It is told when that begins and ends, and again when it has dropped something."""
+    for found in (
+        Eviction("noeviction", 5),
+        Eviction("allkeys-lru", 5),
+        Eviction("allkeys-lru", 5),
+        Eviction("allkeys-lru", 9, 4),
+        Eviction("noeviction", 9),
+        Eviction("noeviction", 9),
+        Eviction("noeviction", 10, 1),
+    ):
+        watched.monitor.eviction(found)
+
+    await until(lambda: len(watched.evicts) == 3)
+    assert watched.evicts == [True, False, True]
+    assert watched.events == ["store.evicts", "store.evicts", "store.keeps", "store.evicts"]
+    assert (watched.value("store_evicts"), watched.value("store_evicted_keys")) == (1, 10)
+    assert watched.health == []
+
+
+async def test_a_store_that_does_not_say(watched: Watched) -> None:
+    """That is told once, and what was known of it stays."""
+    watched.monitor.eviction(Eviction("volatile-ttl", 0))
+    watched.monitor.eviction(None)
+    watched.monitor.eviction(None)
+
+    assert watched.events == ["store.evicts", "store.eviction_unknown"]
+    assert watched.value("store_evicts") == 1

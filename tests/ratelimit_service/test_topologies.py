@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,16 @@ import pytest
 import redis
 
 from ratelimit_service.counters.cluster import open_counters
-from ratelimit_service.counters.connect import split_url
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.limits import Charge, Limit, Rule
-from tests.support.valkey import start_valkey
-
-StartServer = Callable[..., "tuple[subprocess.Popen[bytes], redis.Redis]"]
-
-
-@pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """A server on a port, with further arguments, and a client of it."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(port: int, *arguments: str) -> tuple[subprocess.Popen[bytes], redis.Redis]:
-        folder = tmp_path / str(port)
-        folder.mkdir()
-        client = redis.Redis(port=port)
-        process = start_valkey(client, folder, *arguments, "--port", str(port))
-        started.append(process)
-        return process, client
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+from service_kit.store_url import read_store_url
+from tests.ratelimit_service.conftest import StartServer
 
 
 @contextlib.asynccontextmanager
 async def counting(url: str, recorder: Any, until: Any) -> Any:
-    counters = open_counters(url, recorder, MemoryCounters(), 0.1)
+    counters = open_counters(read_store_url(url), recorder, MemoryCounters(), 0.1)
     running = asyncio.create_task(counters.run())
     try:
         await until(lambda: counters.is_up, 10)
@@ -55,15 +33,6 @@ async def counting(url: str, recorder: Any, until: Any) -> Any:
 
 def a_charge(number: int = 0) -> Charge:
     return Charge(f"{number:022}", Rule("tier", Limit(1000, 5, 1000)), 1)
-
-
-def test_urls_with_several_hosts() -> None:
-    """Hosts, login and path are read; a host without a port has the usual one."""
-    hosts, login, path = split_url("redis+sentinel://u:p%40ss@a:1,b/mymaster/3", 26379)
-
-    assert hosts == [("a", 1), ("b", 26379)]
-    assert login == {"username": "u", "password": "p@ss"}
-    assert path == ("mymaster", "3")
 
 
 async def test_sentinel_failover(

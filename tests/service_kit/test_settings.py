@@ -11,7 +11,8 @@ from authz_service.settings import Settings as AuthzSettings
 from ratelimit_service.settings import Settings as RatelimitSettings
 from service_kit import settings as kit
 from service_kit.errors import StartFailed
-from service_kit.settings import ServiceSettings, mask_password, read, shown, variable, variables
+from service_kit.settings import ServiceSettings, read, shown, variable, variables
+from service_kit.store_url import StoreUrl, read_store_url
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Example:
     count: int = variable("X_COUNT", kit.whole, 3)
     is_on: bool = variable("X_ON", kit.switch, False)
     token: str = variable("X_TOKEN", kit.text, "", is_secret=True)
-    store: str = variable("X_STORE", kit.text, "")
+    store: StoreUrl = variable("X_STORE", read_store_url, read_store_url("none"), may_hold_password=True)
 
 
 def test_what_is_given_is_read_and_the_rest_is_its_default() -> None:
@@ -46,12 +47,15 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_what_is_printed_holds_no_secret() -> None:
-    """Of a secret, whether there is one; of a URL, all but its password."""
+    """Of a secret, whether there is one; of a URL, all but its login, and nothing where it does not fit."""
     settings = read(Example, {"X_TOKEN": "hush", "X_STORE": "redis://user:hush@host/0"})
 
     assert "hush" not in f"{shown(settings)} {read(Example, {'X_TOKEN': 'hush'})!r}"
     assert (shown(settings)["token"], shown(Example())["token"]) == ("***", None)
-    assert mask_password("127.0.0.1:80") == "127.0.0.1:80"
+    assert shown(settings)["store"] == "redis://***@host:6379/0"
+    with pytest.raises(StartFailed, match=r"^X_STORE: the port of the host is no number") as failed:
+        read(Example, {"X_STORE": "redis://user:hush"})
+    assert "hush" not in str(failed.value)
 
 
 SERVICES = (ServiceSettings, AuthzSettings, RatelimitSettings)

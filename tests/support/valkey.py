@@ -50,8 +50,8 @@ class ValkeyProcess:
     def start(self) -> None:
         self.process = start_valkey(self.client(), self.socket.parent, "--port", "0", "--unixsocket", str(self.socket))
 
-    def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket))
+    def client(self, password: str | None = None) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.socket), password=password)
 
     def signal(self, number: int) -> None:
         assert self.process is not None

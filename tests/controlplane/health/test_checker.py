@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.breakers.state_machine import State
 from controlplane.config.model import Service
-from controlplane.health.checker import HealthChecker, Report, health, readiness
+from controlplane.health.checker import FAULTS, HealthChecker, Report, health, readiness
 from tests.support.configs import a_config, a_service
 
 SERVICES = [a_service("a", critical=True), a_service("b", critical=True), a_service("c")]
@@ -150,3 +150,31 @@ async def test_a_probe_that_hangs_is_down_after_a_second(monkeypatch: pytest.Mon
     report = await HealthChecker(hangs, {"authz": is_well}).report(a_config(services=SERVICES, routes=[]))
 
     assert report == Report({"a": False, "b": False, "c": False}, {"authz": True})
+
+
+def test_a_dependency_that_works_and_has_a_fault() -> None:
+    """The gateway is degraded, the fault is told in words, and it stays in rotation."""
+    report = Report({"a": True, "b": True, "c": True}, WELL, frozenset({"redis"}))
+
+    status, body = health(a_config(services=SERVICES, routes=[]), report, lambda _: "closed", "", 0)
+
+    assert (status, body["status"]) == (200, "degraded")
+    assert body["dependencies"] == {name: "degraded" if name == "redis" else "healthy" for name in WELL}
+    assert body["warnings"] == [FAULTS["redis"]]
+    assert readiness(report, configured=True)[0] == 200
+
+
+async def test_faults_are_asked_for(clock: Any) -> None:
+    """Together with the rest; a dependency that is away has no fault beside that."""
+
+    async def holds(_service: object = None) -> bool:
+        return True
+
+    checker = HealthChecker(holds, {"redis": holds}, clock, probe_faults={"redis": holds})
+    report = await checker.report(a_config(services=SERVICES, routes=[]))
+
+    assert report.dependencies == {"redis": True}
+    assert report.faulty == {"redis"}
+    away = Report({}, {"redis": False}, frozenset({"redis"}))
+    _, body = health(a_config(services=SERVICES, routes=[]), away, lambda _: "closed", "", 0)
+    assert body["dependencies"] == {"redis": "unhealthy"}
