@@ -73,7 +73,10 @@ class Limiter:
             return self._without_store(charges, plan, failure_mode(descriptors, plan))
         lease = self._leases.grant(charges[0].key, report, leased, charges[0].hits) if report and leased else None
         if self._local is not None:
-            self._local.observe(with_prepaid(charges, leased) if leased else charges, now_us, readings)
+            if leased:  # the store holds it at the lease's end
+                self._local.observe(with_prepaid(charges, leased), now_us + lease_request.span_us, readings)
+            else:
+                self._local.observe(charges, now_us, readings)
         shadows = shadows_over_limit(now_us, charges, readings)
         return Decision(judge(now_us, charges, readings), EXACT, shadows, lease)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ratelimit_service.limits import NEVER, WINDOW_US
+from ratelimit_service.limits import NEVER, SECOND_US, WINDOW_US
 
-_CONFIRMED, _CONFIRMED_HERE, _UNCONFIRMED, _STRIDE = 1, 2, 3, 4
+_CONFIRMED, _CONFIRMED_HERE, _UNCONFIRMED, _STORE, _STRIDE = 1, 2, 3, 4, 5
 """Where an entry's numbers are, after its time, and where the next entry begins."""
 _COMPACT_AT = 64 * _STRIDE
+_MANY = 64
 
 
 class Entry(NamedTuple):
@@ -18,7 +19,10 @@ class Entry(NamedTuple):
 
     at_us: int
     confirmed: int
+    confirmed_here: int
     unconfirmed: int
+    store_us: int = 0
+    """The store's time of the hits that were confirmed here; 0 where there are none."""
 
 
 class Weights(NamedTuple):
@@ -47,7 +51,7 @@ class Live(NamedTuple):
 
 
 class HitLog:
-    """One entry for each charge, oldest first: four numbers in a flat array.
+    """One entry for each charge, oldest first: five numbers in a flat array.
 
     `confirmed` are the hits that the store knows of, `confirmed_here` those of them that passed this replica, and
     `unconfirmed` the hits that passed this replica while the store was away.
@@ -73,7 +77,7 @@ class HitLog:
         """Oldest first."""
         flat = self._entries
         for at in range(self._first, len(flat), _STRIDE):
-            yield Entry(flat[at], flat[at + _CONFIRMED], flat[at + _UNCONFIRMED])
+            yield Entry._make(flat[at : at + _STRIDE])
 
     def live(self, now_us: int) -> Live:
         """What is inside the window. Forgets nothing: a clock may go back."""
@@ -98,9 +102,11 @@ class HitLog:
                 return flat[at] + WINDOW_US - now_us
         return NEVER  # not reached: there are never more hits in excess than are counted
 
-    def add(self, now_us: int, *, confirmed: int = 0, confirmed_here: int = 0, unconfirmed: int = 0) -> None:
+    def add(
+        self, now_us: int, *, confirmed: int = 0, confirmed_here: int = 0, unconfirmed: int = 0, store_us: int = 0
+    ) -> None:
         """Append an entry."""
-        self._entries.extend((now_us, confirmed, confirmed_here, unconfirmed))
+        self._entries.extend((now_us, confirmed, confirmed_here, unconfirmed, store_us))
         self.confirmed += confirmed
         self.confirmed_here += confirmed_here
         self.unconfirmed += unconfirmed
@@ -119,23 +125,43 @@ class HitLog:
         for at in range(self._first, len(flat), _STRIDE):
             flat[at] = min(flat[at], now_us)
 
-    def confirm_all(self) -> None:
-        """The store was told of every hit."""
+    def gather(self) -> None:
+        """Where there are many entries, make one of those of each second; it has the last one's times."""
+        if len(self._entries) - self._first <= _MANY * _STRIDE:
+            return
+        gathered: list[Entry] = []
+        for entry in self.entries():
+            if gathered and gathered[-1].at_us // SECOND_US == entry.at_us // SECOND_US:
+                gathered[-1] = _together(gathered[-1], entry)
+            else:
+                gathered.append(entry)
+        self._entries, self._first = array("q", [number for entry in gathered for number in entry]), 0
+
+    def confirm_all(self, ahead_us: int) -> None:
+        """The store was told of every hit. Its clock is so far ahead of the one of this log."""
         flat = self._entries
         for at in range(self._first, len(flat), _STRIDE):
-            flat[at + _CONFIRMED] += flat[at + _UNCONFIRMED]
-            flat[at + _CONFIRMED_HERE] += flat[at + _UNCONFIRMED]
-            flat[at + _UNCONFIRMED] = 0
+            if flat[at + _UNCONFIRMED]:
+                flat[at + _CONFIRMED] += flat[at + _UNCONFIRMED]
+                flat[at + _CONFIRMED_HERE] += flat[at + _UNCONFIRMED]
+                flat[at + _UNCONFIRMED] = 0
+                flat[at + _STORE] = flat[at] + ahead_us
         self.confirmed += self.unconfirmed
         self.confirmed_here += self.unconfirmed
         self.unconfirmed = 0
 
     def drop_oldest(self, hits: int) -> None:
-        """Forget so many of the oldest confirmed hits."""
+        """Forget so many of the oldest confirmed hits: first those of other replicas."""
+        others = min(hits, self.confirmed - self.confirmed_here)
+        self._drop_oldest(others, lambda entry: entry.confirmed - entry.confirmed_here)
+        self._drop_oldest(hits - others, lambda entry: entry.confirmed)
+
+    def _drop_oldest(self, hits: int, droppable: Callable[[Entry], int]) -> None:
         for at in range(self._first, len(self._entries), _STRIDE):
-            hits -= self._drop(at, hits)
             if not hits:
                 return
+            entry = Entry._make(self._entries[at : at + _STRIDE])
+            hits -= self._drop(at, min(hits, droppable(entry)))
 
     def drop_newest(self, hits: int) -> None:
         """Forget so many of the newest confirmed hits, and the entries of which nothing is left."""
@@ -155,3 +181,13 @@ class HitLog:
         flat[at + _CONFIRMED_HERE] -= surplus
         self.confirmed_here -= surplus
         return gone
+
+
+def _together(earlier: Entry, later: Entry) -> Entry:
+    return Entry(
+        later.at_us,
+        earlier.confirmed + later.confirmed,
+        earlier.confirmed_here + later.confirmed_here,
+        earlier.unconfirmed + later.unconfirmed,
+        later.store_us or earlier.store_us,
+    )

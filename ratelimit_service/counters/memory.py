@@ -54,16 +54,16 @@ class MemoryCounters:
                 charge_share(tally, now_us, charge, reading, replicas)
         return CounterReply(now_us, readings)
 
-    def observe(self, charges: Sequence[Charge], store_now_us: int, readings: Sequence[Reading]) -> None:
-        """Follow a reply of the store."""
+    def observe(self, charges: Sequence[Charge], store_us: int, readings: Sequence[Reading]) -> None:
+        """Follow a reply of the store, which holds the charges at `store_us` of its clock."""
         now_us = self._clock()
         passes = request_passes(charges, readings)
         for (tally, charge), reading in zip(self._held(charges, now_us), readings, strict=True):
             hits, level = charged(charge, reading, passes)
             tally.override = reading.override
-            tally.observe(now_us, reading.used + hits, level, hits, reading.limit(charge.rule))
+            tally.observe(now_us, reading.used + hits, level, hits, reading.limit(charge.rule), store_us)
             if hits:
-                tally.confirmed_at_us = store_now_us
+                tally.confirmed_at_us = store_us
 
     async def operate(self, key: CounterKey, verb: Verb, *values: int | str) -> int:
         """Change one counter for an operator; see operate.lua."""

@@ -1,6 +1,6 @@
 -- An operator's change of one counter. The Python twin is MemoryCounters.operate.
 --
--- KEYS     the bucket, the log, the override (prelude.lua)
+-- KEYS     the bucket, the log, the override, the settlement (prelude.lua)
 -- ARGV[1]  the time (prelude.lua)
 -- ARGV[2]  the verb, and then what it needs:
 --   reset     nothing is spent but leases. The reply: how many hits were
@@ -10,10 +10,16 @@
 --   remove    The reply: 1 if an override was in force
 -- Overrides are kept with the caller's counters, so that they hold whichever part is away, and end by themselves.
 
-local bucket, log, override = KEYS[1], KEYS[2], KEYS[3]
+local bucket, log, override, settlement = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local function live()
   return call('ZCOUNT', log, '(' .. whole(now - WINDOW), '+inf')
+end
+
+-- A replica that comes back from an outage must not take what was forgiven for a loss.
+local function amend()
+  local _, held, known = read_settlement(settlement)
+  write_settlement(settlement, now, held, known)
 end
 
 -- After a clock that went back, what lies in the future happened now.
@@ -31,9 +37,9 @@ function verbs.reset()
   call('ZREMRANGEBYSCORE', log, '-inf', now)
   -- What is left are leases that may still be spent: without them, so much more than the limit would pass from now on.
   local leased = call('ZCARD', log)
-  -- The bucket stays, with the time: a replica that comes back from an outage must not take the reset for a loss.
   local kept = leased > 0 and math.max(61000, call('PTTL', bucket)) or 61000
   call('SET', bucket, state_of(leased * TOKEN, now, leased > 0 and serial or 0), 'PX', kept)
+  amend()
   return used - leased
 end
 
@@ -47,6 +53,7 @@ function verbs.grant()
   end
   if given > 0 then
     call('ZREMRANGEBYRANK', log, -given, -1)
+    amend()
   end
   return given
 end

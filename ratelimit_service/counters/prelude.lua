@@ -5,6 +5,7 @@
 --   bucket    string "level stamp serial": how much is out of the bucket, in billionths of a token; when that was so;
 --             and the serial of the newest member of the log
 --   log       sorted set: one member a hit, which is its serial, scored with its time
+--   settlement  string, only for a minute after a change that was no charge (read_settlement)
 --   override  string "until capacity refill rpm note": numbers that hold instead of the rule's, until that time
 -- All numbers are whole and below 2^53, so that a double holds them exactly.
 
@@ -38,6 +39,19 @@ end
 
 local function state_of(level, stamp, serial)
   return string.format('%.0f %.0f %.0f', level, stamp, serial)
+end
+
+-- What was done to a counter beside charging it:
+--   amended  the time of an operator's last change: what is missing from before it is not missed
+--   held     how many members stand for hits that another replica passed and has not told of: -1 to -held
+--   known    up to when the first replica that told of a loss knew of everything
+local function read_settlement(key)
+  local amended, held, known = string.match(call('GET', key) or '', '(%d+) (%d+) (%d+)')
+  return tonumber(amended or 0), tonumber(held or 0), tonumber(known or 0)
+end
+
+local function write_settlement(key, amended, held, known)
+  call('SET', key, state_of(amended, held, known), 'PX', 61000)
 end
 
 -- The clock went back (a failover, a step): what lies in the future happened now, or its caller would be locked out.

@@ -11,13 +11,11 @@ import asyncio
 import contextlib
 import itertools
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
-from ratelimit_service.clocks import wall_clock_us
 from ratelimit_service.counters import eviction
 from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
 from ratelimit_service.counters.connect import CONNECT_SECONDS, Connect
@@ -29,17 +27,14 @@ from ratelimit_service.counters.scripts import (
     decide_arguments,
     operate_arguments,
     read_reply,
-    reconcile_arguments,
     store_keys,
 )
-from ratelimit_service.counters.tally import Tally
+from ratelimit_service.counters.settlement import Settlement
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import NO_LEASE, LeaseRequest
 from ratelimit_service.limits import Charge, CounterKey
 
 _RETRY_SECONDS = (0.1, 0.2)
-_RECONCILE_SECONDS = 1.0
-_RECONCILE_AT_ONCE = 64
 # A store that says one of these cannot count for anyone. Any other error concerns one caller's key alone.
 _STORE_IS_OUT = (
     "READONLY", "OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH", "NOPERM",
@@ -64,11 +59,10 @@ class RedisCounters:
         """
         self._connect = connect
         self._metrics = metrics
-        self._local = local
+        self._settlement = None if local is None else Settlement(local, metrics, owns, self._ask)
         self._timeout_seconds = timeout_seconds
         self._owns = owns
         self._decide = Script("decide.lua")
-        self._reconcile = Script("reconcile.lua")
         self._operate = Script("operate.lua")
         self._look_seconds = look_seconds
         self._evicted: int | None = None
@@ -158,39 +152,15 @@ class RedisCounters:
     async def _prepare(self, link: Link) -> None:
         """Scripts, a write test, then what was spent meanwhile. A store that cannot do these is not back."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            for script in (self._decide, self._reconcile, self._operate):
+            for script in (self._decide, Settlement.script, self._operate):
                 await link.ask("SCRIPT", "LOAD", script.source)
-            await link.ask("SET", self._probe_key(), "1", "PX", "1000")
-        if self._local is not None:
-            await self._reconcile_all(link, self._local)
+            await link.ask("SET", self._own_key("probe"), "1", "PX", "1000")
+        if self._settlement is not None:
+            await self._settlement.settle(link, self._own_key("mark"))
 
-    def _probe_key(self) -> str:
-        return next(key for number in itertools.count() if self._owns(key := f"mgw:probe:{number}"))
-
-    def _active(self, local: MemoryCounters) -> list[tuple[CounterKey, Tally]]:
-        return [(key, tally) for key, tally in local.active() if self._owns(store_keys(key).bucket)]
-
-    async def _reconcile_all(self, link: Link, local: MemoryCounters) -> None:
-        """Tell the store of every caller that counts. Bounded in time: the least recently seen are left out."""
-        deadline = time.monotonic() + _RECONCILE_SECONDS
-        waiting = self._active(local)
-        told = 0
-        while waiting and time.monotonic() < deadline:
-            batch, waiting = waiting[:_RECONCILE_AT_ONCE], waiting[_RECONCILE_AT_ONCE:]
-            outcomes = await asyncio.gather(
-                *(self._reconcile_one(link, key, tally) for key, tally in batch), return_exceptions=True
-            )
-            if link.has_failed:
-                raise CountersUnavailable("lost again while it was told what was spent")
-            told += sum(not isinstance(outcome, BaseException) for outcome in outcomes)
-            if not waiting:
-                waiting = [(key, tally) for key, tally in self._active(local) if tally.log.unconfirmed]
-        self._metrics.reconciled(told, len(waiting))
-
-    async def _reconcile_one(self, link: Link, key: CounterKey, tally: Tally) -> None:
-        arguments = reconcile_arguments(key, tally, wall_clock_us())
-        tally.log.confirm_all()
-        await self._ask(link, self._reconcile, arguments)
+    def _own_key(self, name: str) -> str:
+        """A key of this name that is on this server."""
+        return next(key for number in itertools.count() if self._owns(key := f"mgw:{name}:{number}"))
 
     async def _ask(self, link: Link, script: Script, arguments: Arguments) -> Any:
         try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha1
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from ratelimit_service.counters.base import CounterReply, Verb
 from ratelimit_service.counters.tally import Tally
 from ratelimit_service.leases import NO_LEASE, LeaseRequest
-from ratelimit_service.limits import SECOND_US, TOKEN, Charge, CounterKey, Override, Reading, limit_of
+from ratelimit_service.limits import TOKEN, Charge, CounterKey, Override, Reading, limit_of
 
 Arguments = tuple[str | int, ...]
 """The number of keys, the keys, and the arguments: what EVALSHA takes after the hash."""
@@ -45,6 +46,11 @@ def store_keys(key: CounterKey) -> StoreKeys:
     """The braces keep all keys of a caller on one node of a cluster."""
     tag, name = key
     return StoreKeys(f"mgw:{{{tag}}}b:{name}", f"mgw:{{{tag}}}m:{name}", f"mgw:{{{tag}}}o:{name}")
+
+
+def settlement_key(key: CounterKey) -> str:
+    """Where reconcile.lua and operate.lua remember how a counter was amended."""
+    return f"mgw:{{{key.tag}}}s:{key.rule_name}"
 
 
 def decide_arguments(charges: Sequence[Charge], now_us: int = 0, lease_request: LeaseRequest = NO_LEASE) -> Arguments:
@@ -83,17 +89,18 @@ def read_reply(reply: list[int], charges: int) -> CounterReply:
 
 def operate_arguments(key: CounterKey, verb: Verb, values: Sequence[int | str], now_us: int = 0) -> Arguments:
     """For operate.lua."""
-    return (3, *store_keys(key), now_us, verb, *values)
+    return (4, *store_keys(key), settlement_key(key), now_us, verb, *values)
 
 
-def reconcile_arguments(key: CounterKey, tally: Tally, now_us: int) -> Arguments:
-    """For reconcile.lua. Entries of one second go together, at the latest time among them."""
-    seconds: dict[int, tuple[int, int]] = {}
-    for entry in tally.log.entries():
-        age_us = max(0, now_us - entry.at_us) // SECOND_US * SECOND_US
-        confirmed, unconfirmed = seconds.get(age_us, (0, 0))
-        seconds[age_us] = (confirmed + entry.confirmed, unconfirmed + entry.unconfirmed)
-    entries = [number for age_us, hits in sorted(seconds.items(), reverse=True) for number in (age_us, *hits)]
+def reconcile_arguments(
+    key: CounterKey, tally: Tally, now_us: int, ahead_us: int, is_emptied: bool, store_now_us: int = 0
+) -> Arguments:
+    """For reconcile.lua. The store's clock is `ahead_us` ahead of `now_us`, this replica's."""
     bucket, log, _ = store_keys(key)
     level = tally.level_at(now_us, tally.refill)
-    return (2, bucket, log, 0, tally.refill, level, tally.confirmed_at_us, *entries)
+    head = (store_now_us, tally.refill, level, tally.confirmed_at_us, int(is_emptied))
+    entries = (
+        (at_us + ahead_us, confirmed - confirmed_here, unconfirmed, store_us, confirmed_here)
+        for at_us, confirmed, confirmed_here, unconfirmed, store_us in tally.log.entries()
+    )
+    return (3, bucket, log, settlement_key(key), *head, *chain.from_iterable(entries))

@@ -29,7 +29,7 @@ class Tally:
         self.stamp_us = 0
         self.refill = 1
         self.confirmed_at_us = 0
-        """The store's time of the last charge that it confirmed. If the store's bucket is older, it has lost some."""
+        """The store's time of the last charge that it confirmed."""
         self.override: Override | None = None
         self.note = ""
 
@@ -77,15 +77,15 @@ class Tally:
         if hits:
             self.log.add(now_us, unconfirmed=hits)
 
-    def observe(self, now_us: int, used: int, level: int, hits: int, limit: Limit) -> None:
-        """Learn what the store holds, this replica's `hits` included.
+    def observe(self, now_us: int, used: int, level: int, hits: int, limit: Limit, store_us: int) -> None:
+        """Learn what the store holds, this replica's `hits` included, which it holds at `store_us` of its clock.
 
         What others spent counts as spent now. What has left the store's log leaves this one.
         """
         self._move(now_us, level, limit)
         news = used - self.log.confirmed
         if news > 0:
-            self.log.add(now_us, confirmed=news, confirmed_here=min(hits, news))
+            self.log.add(now_us, confirmed=news, confirmed_here=min(hits, news), store_us=store_us if hits else 0)
         elif news < 0:
             self.log.drop_oldest(-news)
 

@@ -64,10 +64,10 @@ def test_some_never_fit(log: HitLog) -> None:
 
 def test_after_the_store_was_told(log: HitLog) -> None:
     """Every hit is confirmed, and those from here stay from here."""
-    log.confirm_all()
+    log.confirm_all(5)
 
     assert log.live(at(20))[1:] == (7, 6, 0, at(0))
-    assert list(log.entries()) == [Entry(at(0), 3, 0), Entry(at(10), 4, 0)]
+    assert list(log.entries()) == [Entry(at(0), 3, 2, 0), Entry(at(10), 4, 4, 0, at(10) + 5)]
 
 
 def test_the_oldest_go_those_of_others_first(log: HitLog) -> None:
@@ -81,10 +81,10 @@ def test_the_oldest_go_those_of_others_first(log: HitLog) -> None:
 
 def test_the_newest_go(log: HitLog) -> None:
     """Across entries; what is empty is no entry any more."""
-    log.confirm_all()
+    log.confirm_all(5)
     log.drop_newest(5)
 
-    assert list(log.entries()) == [Entry(at(0), 2, 0)]
+    assert list(log.entries()) == [Entry(at(0), 2, 2, 0)]
     assert (log.confirmed, log.confirmed_here) == (2, 2)
 
 
@@ -104,4 +104,4 @@ def test_what_has_left_is_forgotten_in_time() -> None:
     log.keep(log.live(at(999)))
 
     assert log.confirmed == WINDOW_US // SECOND_US
-    assert len(log._entries) // 4 <= 2 * log.confirmed + 64
+    assert len(log._entries) // 5 <= 2 * log.confirmed + 64

@@ -99,15 +99,17 @@ def test_a_reply_by_name() -> None:
 
 
 def test_what_the_store_is_told_after_an_outage() -> None:
-    """Its level and, by whole seconds of age, what was confirmed and what was not; the oldest first."""
+    """Its level; and by the store's clock what others did, what passed without it, and what it confirmed here."""
     tally = Tally()
-    tally.charge(NOW_US - 5 * SECOND_US, 2, 2 * TOKEN, LIMIT)
-    tally.charge_unconfirmed(NOW_US - SECOND_US - 1, 1, 3 * TOKEN, LIMIT)
+    tally.observe(NOW_US - 5 * SECOND_US, 3, 3 * TOKEN, 2, LIMIT, NOW_US - 5 * SECOND_US + 8)
     tally.charge_unconfirmed(NOW_US - SECOND_US, 4, 17 * TOKEN, LIMIT)
     tally.confirmed_at_us = 77
     bucket, log, _ = store_keys(KEY)
     level = 17 * TOKEN - SECOND_US * LIMIT.refill
+    confirmed = (NOW_US - 5 * SECOND_US + 7, 1, 0, NOW_US - 5 * SECOND_US + 8, 2)
+    unconfirmed = (NOW_US - SECOND_US + 7, 0, 4, 0, 0)
 
-    told = reconcile_arguments(KEY, tally, NOW_US)
+    told = reconcile_arguments(KEY, tally, NOW_US, 7, True)
 
-    assert told == (2, bucket, log, 0, LIMIT.refill, level, 77, 5 * SECOND_US, 2, 0, SECOND_US, 0, 5)
+    head = (3, bucket, log, f"mgw:{{{KEY.tag}}}s:tier", 0, LIMIT.refill, level, 77, 1)
+    assert told == (*head, *confirmed, *unconfirmed)

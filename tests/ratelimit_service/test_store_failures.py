@@ -180,8 +180,24 @@ async def test_no_second_quota_on_an_empty_store(open_replica: OpenReplica, own_
         own_valkey.start()
         await until(lambda: one.counters.is_up and other.counters.is_up)
 
-        # Each replica puts back what it knew. The first is believed, and it may not have seen the other's last unit.
-        assert 100 - 41 - 10 <= await one.admitted(200) <= 100 - 41 - 10 + 1
+        assert await one.admitted(200) == 100 - 41 - 10
+
+
+@pytest.mark.parametrize("asked_during", [0, 1], ids=["the one that spent", "the other"])
+async def test_all_spent_on_a_store_that_comes_back_empty(
+    open_replica: OpenReplica, own_valkey: Any, until: Any, asked_during: int
+) -> None:
+    """All of a limit is spent at one replica; whoever connects first to the empty store, nothing more passes."""
+    plan = a_plan(replicas=2)
+    async with open_replica(plan) as one, open_replica(plan) as other:
+        assert (await other.admitted(1), await one.admitted(100)) == (1, 99)
+        own_valkey.kill()
+        passed = await (one, other)[asked_during].admitted(1)
+        own_valkey.start()
+        await until(lambda: one.counters.is_up and other.counters.is_up)
+        passed += await other.admitted(100) + await one.admitted(100)
+
+    assert passed <= asked_during  # the other replica's share: it knew of one request
 
 
 async def test_lost_connection_alone_changes_nothing(
