@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from controlplane.config.fields import Model, Name, StoreFailure
+from controlplane.config.fields import Model, Name, Rate, StoreFailure
 
 
 class Limit(Model):
     """The numbers of a tier: at most `burst` at once, refilled at `rps`, and at most `rpm` in any 60 seconds."""
 
-    rps: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Requests a second at which the burst is refilled."""
+    rps: Rate
+    """Requests a second at which the burst is refilled, to three decimals. `0.2` is one request every five seconds."""
     rpm: Annotated[int, Field(ge=1, le=1_000_000)]
     """Requests in any 60 seconds, counted exactly."""
     burst: Annotated[int, Field(ge=1, le=1_000_000)]

@@ -144,6 +144,26 @@ def quotas_count_requests(config: GatewayConfig) -> Iterator[Finding]:
             yield ("routes", index, "cost"), "a cost needs limits.enforced_by: ratelimit_service"
 
 
+def quotas_refill_by_the_minute(config: GatewayConfig) -> Iterator[Finding]:
+    """Quota mode hands out whole requests a minute: of a slower rate it would give more than there is, or none."""
+    if config.limits.enforced_by != "envoy":
+        return
+    for path, limit in _callers_numbers(config):
+        if limit.rps * 60 < 1:
+            yield (*path, "rps"), "under one request a minute (0.017) needs limits.enforced_by: ratelimit_service"
+
+
+def _callers_numbers(config: GatewayConfig) -> Iterator[tuple[Path, Limit]]:
+    """All numbers that hold for one caller, with their places."""
+    for tier, limit in config.limits.tiers.items():
+        yield ("limits", "tiers", tier), limit
+    for index, route in enumerate(config.routes):
+        if route.limits:
+            yield ("routes", index, "limits"), route.limits
+        for tier, own in route.tier_limits.items():
+            yield ("routes", index, "tier_limits", tier), own
+
+
 def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Finding]:
     """A bucket inside Envoy is one caller's, and is asked before the answer."""
     if config.limits.enforced_by != "envoy":
@@ -330,6 +350,7 @@ RULES: tuple[Rule, ...] = (
     keys_can_be_read,
     fetched_keys_have_a_source,
     quotas_count_requests,
+    quotas_refill_by_the_minute,
     quotas_know_tiers_and_routes_alone,
     shared_rules_are_somewhere,
     costs_can_be_paid,

@@ -7,6 +7,7 @@ caller's tier. Each Envoy counts for itself, so with N of them a caller may have
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from controlplane import protos
 from controlplane.config.model import Limit, Limits
@@ -81,9 +82,11 @@ def _descriptor(limit: Limit, entries: list[Entry]) -> protos.local_ratelimit_de
     )
 
 
-def _bucket(most: int, a_second: int) -> protos.token_bucket.TokenBucket:
+def _bucket(most: int, a_second: float) -> protos.token_bucket.TokenBucket:
+    """Envoy fills all the time, at the tokens of an interval by its length. Both are whole: 0.4 is 2 in 5 seconds."""
+    rate = Fraction(a_second).limit_denominator(1000)
     return protos.token_bucket.TokenBucket(
-        max_tokens=most, tokens_per_fill=protos.uint32(a_second), fill_interval=protos.duration(1)
+        max_tokens=most, tokens_per_fill=protos.uint32(rate.numerator), fill_interval=protos.duration(rate.denominator)
     )
 
 

@@ -75,7 +75,8 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
 
 
 def _limit(limit: Limit) -> dict[str, object]:
-    return {"rps": limit.rps, "rpm": limit.rpm, "burst": limit.burst}
+    rps = int(limit.rps) if limit.rps.is_integer() else limit.rps
+    return {"rps": rps, "rpm": limit.rpm, "burst": limit.burst}
 
 
 def _rule(limit: RuleLimit) -> dict[str, object]:
