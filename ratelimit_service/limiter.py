@@ -81,6 +81,8 @@ class Limiter:
         """How many more of these requests to prepay, for the worker that asks."""
         if any(charge.is_post_charge for charge in charges):
             return NO_LEASE
+        if charges[0].rule.shared_tag or charges[0].rule.is_shadow:
+            return NO_LEASE  # a lease is the caller's: one without limits of its own needs none
         most = min(min(charge.rule.limit.burst, charge.rule.limit.rpm) // charge.hits for charge in charges)
         return self._leases.request(charges[0].key, report, most // plan.replicas, monotonic_us())
 

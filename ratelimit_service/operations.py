@@ -197,7 +197,11 @@ def _own(rules: Mapping[str, Rule], name: str) -> Rule:
     rule = rules.get(name)
     if rule is None or rule.shared_tag:
         own = ", ".join(sorted(name for name, rule in rules.items() if not rule.shared_tag))
-        raise OperationRejected(f"rule: the caller has no counter {name!r} of its own, only {own}")
+        raise OperationRejected(
+            f"rule: the caller has no counter {name!r} of its own, only {own}"
+            if own
+            else "rule: nothing limits the caller"
+        )
     return rule
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from controlplane.config.fields import Model, Name, Rate, StoreFailure
 
@@ -20,6 +20,13 @@ class Limit(Model):
     """Requests at once."""
 
 
+class Unlimited(Model):
+    """No numbers: nothing limits these callers, and nothing counts what they ask. Rules that all callers share hold."""
+
+    unlimited: Literal[True]
+    """Only `true`. Otherwise there are numbers, and no such key."""
+
+
 class RuleLimit(Limit):
     """The numbers of a rule beside the tiers. A shadow only counts, and reports what it would have refused."""
 
@@ -27,6 +34,19 @@ class RuleLimit(Limit):
     """Whether the rule only counts, and reports what would have been over limit."""
     counter: Name | None = None
     """The name that the rule counts under, if not its own. What was spent then stays spent when the rule is renamed."""
+
+
+def _which(value: Any) -> str:
+    """The tag of what a value is meant to be. Tags are in brackets, and no problem's path shows them."""
+    is_unlimited = "unlimited" in value if isinstance(value, dict) else isinstance(value, Unlimited)
+    return UNLIMITED if is_unlimited else NUMBERS
+
+
+NUMBERS, UNLIMITED = "[numbers]", "[unlimited]"
+TierLimit = Annotated[Annotated[Limit, Tag(NUMBERS)] | Annotated[Unlimited, Tag(UNLIMITED)], Discriminator(_which)]
+"""What a tier may ask: numbers, or as much as it likes."""
+RouteLimit = Annotated[Annotated[RuleLimit, Tag(NUMBERS)] | Annotated[Unlimited, Tag(UNLIMITED)], Discriminator(_which)]
+"""The same for callers of one route."""
 
 
 class GlobalLimit(RuleLimit):
@@ -72,7 +92,7 @@ class Limits(Model):
     """
     leases: Leases = Leases()
     """Requests of busy callers that are charged in advance and pass inside Envoy."""
-    tiers: dict[Name, Limit]
-    """The tier table: numbers by tier name. `anonymous` is required."""
+    tiers: dict[Name, TierLimit]
+    """The tier table: numbers by tier name, or `{unlimited: true}`. `anonymous` is required."""
     shared: Annotated[list[GlobalLimit], Field(alias="global")] = []
     """Rules that all callers share."""

@@ -8,16 +8,32 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Gateway, a_route, bearer, default_document, token, unique
+from tests.support.waiting import eventually
 
 PLAIN = "/t/plain"
+NARROW = {"rps": 1, "rpm": 100, "burst": 1}
+RATE_LIMIT_HEADERS = (
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "ratelimit",
+    "ratelimit-policy",
+)
 
 
 def the_document() -> dict[str, Any]:
     document = default_document()
     document["listener"]["trusted_hops"] = 1
-    document["limits"]["tiers"] |= {"slow": {"rps": 0.2, "rpm": 100, "burst": 2}}
-    document["routes"] += [a_route("plain", "discovery")]
+    document["limits"]["tiers"] |= {"slow": {"rps": 0.2, "rpm": 100, "burst": 2}, "staff": {"unlimited": True}}
+    document["limits"]["global"] = [{"name": "club", "routes": ["t-club"], "rps": 1000, "rpm": 5, "burst": 1000}]
+    document["routes"] += [
+        a_route("plain", "discovery"),
+        a_route("club", "discovery"),
+        a_route("free-of-limits", "discovery", limits={"unlimited": True}),
+        a_route("for-some", "discovery", limits=NARROW, tier_limits={"pro": {"unlimited": True}}),
+    ]
     return document
 
 
@@ -47,3 +63,50 @@ def test_a_fifth_of_a_request_a_second(tiered: Gateway) -> None:
     assert time.monotonic() - began > 5 or refused.status == 429
     assert 3 <= int(refused.value("retry-after") or 0) <= 5
     assert '"burst";q=2;w=10' in (refused.value("ratelimit-policy") or "")
+
+
+@pytest.mark.parametrize(
+    ("tier", "path"),
+    [("staff", PLAIN), ("slow", "/t/free-of-limits"), ("pro", "/t/for-some"), ("staff", "/t/for-some")],
+)
+def test_no_limits(tiered: Gateway, tier: str, path: str) -> None:
+    """A tier or a route without limits is never refused, and its answers speak of none; others have their own."""
+    caller = of_tier(tier)
+    if (tier, path) == ("staff", "/t/for-some"):
+        assert 429 in statuses(tiered, 10, caller, path=path), "the route's numbers hold for a tier without any"
+        return
+
+    answers = [tiered.ask(path, headers=[caller]) for _ in range(150)]
+
+    assert {answer.status for answer in answers} == {200}
+    assert not any(answer.value(name) for answer in answers for name in RATE_LIMIT_HEADERS)
+
+
+def test_a_shared_rule_holds_for_a_tier_without_limits(tiered: Gateway) -> None:
+    """What all callers share protects a service from everybody."""
+    answers = [tiered.ask("/t/club", headers=[of_tier("staff")]) for _ in range(6)]
+
+    assert [answer.status for answer in answers] == [200] * 5 + [429]
+    assert answers[0].value("x-ratelimit-limit") == "5"
+
+
+def test_no_limits_without_the_service(start: StartGateway) -> None:
+    """Envoy's local fallback limit spares whom the document does not limit."""
+    gateway = start(document=the_document())
+    gateway.kill("ratelimit")
+
+    assert eventually(lambda: 429 in statuses(gateway, 12, of_tier("slow"))), "the fallback holds for others"
+    assert set(statuses(gateway, 450, of_tier("staff"))) == {200}
+    assert set(statuses(gateway, 12, of_tier("slow"), path="/t/free-of-limits")) == {200}
+
+
+def test_no_limits_in_quota_mode(start: StartGateway) -> None:
+    """A tier and a route without limits have none inside Envoy either."""
+    document = the_document()
+    document["limits"]["enforced_by"] = "envoy"
+    del document["limits"]["global"]
+    gateway = start(document=document)
+
+    assert set(statuses(gateway, 450, of_tier("staff"))) == {200}
+    assert set(statuses(gateway, 30, of_tier("slow"), path="/t/free-of-limits")) == {200}
+    assert 429 in statuses(gateway, 10, of_tier("slow"))

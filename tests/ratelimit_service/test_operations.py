@@ -213,7 +213,7 @@ def test_a_renamed_rule_may_keep_its_counter() -> None:
     """A rule counts under its own name, or under the one that it is told to keep."""
     plan = read_policy(POLICY | {"routes": {"sign-in": {"limits": WIDE | {"rpm": 5, "counter": "login"}}}})
 
-    assert plan.route("sign-in").rule("free").name == PLAN.route("login").rule("free").name == "route:login"
+    assert plan.route("sign-in").rules("free")[0].name == PLAN.route("login").rules("free")[0].name == "route:login"
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,8 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "no anonymous tier": ("    anonymous: {", "    nobody: {", "limits.tiers", "'anonymous' is required"),
     "bad tier": ("pro: {rps: 50,", "pro: {rps: -1,", "limits.tiers.pro.rps", "greater than or equal to 0.001"),
     "too fine a rate": ("pro: {rps: 50,", "pro: {rps: 0.0625,", "limits.tiers.pro.rps", "three decimals"),
+    "numbers, and none": ("pro: {rps: 50,", "pro: {unlimited: true, rps: 50,", "limits.tiers.pro.rps", "no such key"),
+    "unlimited, or not": ("pro: {rps: 50,", "pro: {unlimited: no, rps: 50,", "limits.tiers.pro.unlimited", "True"),
     "tier with a bad name": ("    pro: {", "    Pro: {", "limits.tiers.Pro", "match pattern"),
     "any origin with credentials": (
         'allow_origins: "${ALLOWED_ORIGINS:-}"',

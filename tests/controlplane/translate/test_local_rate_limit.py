@@ -136,3 +136,15 @@ def test_a_fraction_of_a_request(rps: float, tokens: int, seconds: int) -> None:
     for descriptor in policy(tiers=slow)["descriptors"]:
         found = descriptor["token_bucket"]
         assert (found["tokens_per_fill"], found["fill_interval"]) == (tokens, f"{seconds}s")
+
+
+def test_a_tier_without_limits_has_no_bucket() -> None:
+    """Its callers fit no descriptor, so nothing is taken from them."""
+    tiers = {"anonymous": {"unlimited": True}, "free": TIERS["free"], "staff": {"unlimited": True}}
+
+    found = [
+        entry["value"] for each in policy(tiers=tiers)["descriptors"] for entry in each["entries"] if "value" in entry
+    ]
+
+    assert "free" in found
+    assert not {"anonymous", "staff"} & set(found)
