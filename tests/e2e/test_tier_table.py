@@ -110,3 +110,20 @@ def test_no_limits_in_quota_mode(start: StartGateway) -> None:
     assert set(statuses(gateway, 450, of_tier("staff"))) == {200}
     assert set(statuses(gateway, 30, of_tier("slow"), path="/t/free-of-limits")) == {200}
     assert 429 in statuses(gateway, 10, of_tier("slow"))
+
+
+def test_a_block(tiered: Gateway) -> None:
+    """An override of 0 a minute refuses everything of one caller until it ends, and says for how long."""
+    subject = unique()
+    caller = bearer(token(subject, "free"))
+    assert statuses(tiered, 1, caller) == [200]
+
+    told = tiered.operate("PUT", f"{subject}", "override", {"rpm": 0, "expires_in_seconds": 600, "reason": "a thief"})
+    refused = tiered.ask(PLAIN, headers=[caller])
+
+    assert told["rules"][0]["override"]["rpm"] == 0
+    assert statuses(tiered, 10, caller) == [429] * 10
+    assert 590 <= int(refused.value("retry-after") or 0) <= 600
+    assert (refused.value("x-ratelimit-limit"), refused.value("x-ratelimit-remaining")) == ("0", "0")
+    tiered.operate("DELETE", f"{subject}", "override")
+    assert statuses(tiered, 1, caller) == [200]
