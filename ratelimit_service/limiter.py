@@ -84,7 +84,9 @@ class Limiter:
         """How many more of these requests to prepay, for the worker that asks."""
         if any(charge.is_post_charge for charge in charges):
             return NO_LEASE
-        most = min(min(charge.rule.limit.burst, charge.rule.limit.rpm) // charge.hits for charge in charges)
+        if charges[0].rule.shared_tag or charges[0].rule.is_shadow or not charges[0].hits:
+            return NO_LEASE  # a lease is the caller's: one without limits of its own, or costs, needs none
+        most = min(min(charge.rule.limit.burst, charge.rule.limit.rpm) // charge.asked for charge in charges)
         return self._leases.request(charges[0].key, report, most // plan.replicas, monotonic_us())
 
     def _without_store(self, charges: Sequence[Charge], plan: Plan, mode: OnStoreFailure) -> Decision:
@@ -122,7 +124,7 @@ def charges_for(descriptors: Sequence[Descriptor], plan: Plan) -> list[Charge]:
                 is_post_charge = descriptor.is_post_charge and earlier.is_post_charge
                 charge = charge._replace(hits=together, is_post_charge=is_post_charge)
             charges[key] = charge
-    return [charge for charge in charges.values() if charge.hits]
+    return [charge for charge in charges.values() if charge.hits or not charge.is_post_charge]
 
 
 def with_prepaid(charges: Sequence[Charge], leased: int) -> list[Charge]:

@@ -81,12 +81,19 @@ class Charge(NamedTuple):
         return not (self.rule.is_shadow or self.is_post_charge)
 
     @property
+    def asked(self) -> int:
+        """How much room there must be. What costs nothing passes only where one hit would."""
+        return self.hits or 1
+
+    @property
     def key(self) -> CounterKey:
         return CounterKey(self.tag, self.rule.name)
 
 
 class Override(NamedTuple):
-    """Numbers that an operator gave one counter, in the rule's place until a moment of the store's clock."""
+    """Numbers that an operator gave one counter, in the rule's place until a moment of the store's clock. An `rpm` of 0
+    is a block: nothing passes.
+    """
 
     limit: Limit
     until_us: int
@@ -224,6 +231,8 @@ def _allowed(now_us: int, charge: Charge, reading: Reading) -> Verdict:
 
 def _over_limit(now_us: int, charge: Charge, reading: Reading) -> Verdict:
     burst, minute = _comparable(reading.burst_wait_us), _comparable(reading.minute_wait_us)
+    if reading.override is not None and not reading.override.limit.rpm:
+        burst, minute = 0, max(1, reading.override.until_us - now_us)
     kind = MINUTE if minute > burst else BURST
     wait_us = max(burst, minute)
     return Verdict(False, charge, kind, 0, now_us + wait_us, whole_seconds(wait_us), now_us)

@@ -14,7 +14,7 @@ from ratelimit_service.descriptors import ANONYMOUS, NOBODY, Descriptor, caller_
 from ratelimit_service.errors import OperationRejected
 from ratelimit_service.leases import SPAN_US
 from ratelimit_service.limits import MAX_NUMBER, SECOND_US, TOKEN, WINDOW_US, Charge, CounterKey, Limit, Reading, Rule
-from ratelimit_service.policy import Count, Plan
+from ratelimit_service.policy import Count, Plan, Whole
 
 Verb = Literal["peek", "reset", "override", "grant"]
 CALLERS_OWN = "tier"
@@ -60,9 +60,10 @@ class SetOverride(Operation):
     """Other numbers, until a moment."""
 
     rule: str = CALLERS_OWN
-    rps: Annotated[float, Field(ge=0.001, le=MAX_NUMBER)]
-    rpm: Count
-    burst: Count
+    rps: Annotated[float, Field(ge=0.001, le=MAX_NUMBER)] | None = None
+    rpm: Annotated[Whole, Field(ge=0, le=MAX_NUMBER)]
+    """0 is a block: nothing passes. Then the two others need not be said."""
+    burst: Count | None = None
     expires_in_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)] | None = None
     expires_at: Annotated[float, Field(gt=0, le=1 << 33)] | None = None
     """Unix time."""
@@ -72,6 +73,16 @@ class SetOverride(Operation):
         if (self.expires_in_seconds is None) == (self.expires_at is None):
             raise ValueError("give either expires_in_seconds or expires_at")
         return self
+
+    @model_validator(mode="after")
+    def all_numbers(self) -> SetOverride:
+        if self.rpm and (self.rps is None or self.burst is None):
+            raise ValueError("give rps and burst too: only rpm 0, a block, stands alone")
+        return self
+
+    def limit(self, instead_of: Limit) -> Limit:
+        """The numbers; those that a block does not say are the rule's."""
+        return Limit(self.rps or instead_of.rps, self.rpm, self.burst or instead_of.burst)
 
 
 class RemoveOverride(Operation):
@@ -102,7 +113,8 @@ class Operations:
                 done["granted"] = await self._counters.operate(key, "grant", operation.requests)
                 await _leases_end()
             case SetOverride():
-                await self._override(CounterKey(tag, _own(rules, operation.rule).name), operation)
+                rule = _own(rules, operation.rule)
+                await self._override(CounterKey(tag, rule.name), operation, operation.limit(rule.limit))
                 await _leases_end()
             case RemoveOverride():
                 key = CounterKey(tag, _own(rules, operation.rule).name)
@@ -115,8 +127,7 @@ class Operations:
         keys = [CounterKey(tag, _own(rules, name).name) for name in names]
         return sum([await self._counters.operate(key, "reset") for key in keys])
 
-    async def _override(self, key: CounterKey, asked: SetOverride) -> None:
-        limit = Limit(asked.rps, asked.rpm, asked.burst)
+    async def _override(self, key: CounterKey, asked: SetOverride, limit: Limit) -> None:
         until_us = round((asked.expires_at or 0) * SECOND_US)
         lifetime_us = round((asked.expires_in_seconds or 0) * SECOND_US)
         note = json.dumps({"reason": asked.reason, "by": asked.by})
@@ -197,7 +208,11 @@ def _own(rules: Mapping[str, Rule], name: str) -> Rule:
     rule = rules.get(name)
     if rule is None or rule.shared_tag:
         own = ", ".join(sorted(name for name, rule in rules.items() if not rule.shared_tag))
-        raise OperationRejected(f"rule: the caller has no counter {name!r} of its own, only {own}")
+        raise OperationRejected(
+            f"rule: the caller has no counter {name!r} of its own, only {own}"
+            if own
+            else "rule: nothing limits the caller"
+        )
     return rule
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from ratelimit_service.descriptors import ANONYMOUS, shared_tag
 from ratelimit_service.errors import PolicyRejected
@@ -39,6 +39,18 @@ class LimitNumbers(_Part):
     def limit(self) -> Limit:
         return Limit(self.rps, self.rpm, self.burst)
 
+    def tier_rules(self) -> tuple[Rule, ...]:
+        return (Rule("tier", self.limit()),)
+
+
+class Unlimited(_Part):
+    """No numbers."""
+
+    unlimited: Literal[True]
+
+    def tier_rules(self) -> tuple[Rule, ...]:
+        return ()
+
 
 class RuleNumbers(LimitNumbers):
     """The numbers of a further rule. `counter` is the name it counts under, if not its own."""
@@ -50,12 +62,26 @@ class RuleNumbers(LimitNumbers):
         return Rule(f"{kind}:{self.counter or name}", self.limit(), self.shadow, shared_tag)
 
 
+def _which(value: Any) -> str:
+    is_unlimited = "unlimited" in value if isinstance(value, dict) else isinstance(value, Unlimited)
+    return _UNLIMITED if is_unlimited else _NUMBERS
+
+
+_NUMBERS, _UNLIMITED = "[numbers]", "[unlimited]"
+TierLimit = Annotated[
+    Annotated[LimitNumbers, Tag(_NUMBERS)] | Annotated[Unlimited, Tag(_UNLIMITED)], Discriminator(_which)
+]
+RuleLimit = Annotated[
+    Annotated[RuleNumbers, Tag(_NUMBERS)] | Annotated[Unlimited, Tag(_UNLIMITED)], Discriminator(_which)
+]
+
+
 class RouteOverride(_Part):
     """How one route departs from the default."""
 
     cost: Annotated[Whole, Field(ge=0, le=MAX_NUMBER)] = 1
-    limits: RuleNumbers | None = None
-    tier_limits: dict[str, RuleNumbers] = {}
+    limits: RuleLimit | None = None
+    tier_limits: dict[str, RuleLimit] = {}
     on_store_failure: OnStoreFailure | None = None
 
 
@@ -77,7 +103,7 @@ class RatelimitPolicy(_Part):
     ipv6_prefix: Annotated[Whole, Field(ge=1, le=128)] = 64
     on_store_failure: OnStoreFailure = "share"
     replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1
-    tiers: Annotated[dict[str, LimitNumbers], Field(min_length=1)]
+    tiers: Annotated[dict[str, TierLimit], Field(min_length=1)]
     routes: dict[str, RouteOverride] = {}
     shared: Annotated[list[GlobalNumbers], Field(alias="global")] = []
     epoch: str = ""
@@ -93,12 +119,12 @@ class RoutePlan:
     unknown_tier: tuple[Rule, ...]
 
     def rules(self, tier: str) -> tuple[Rule, ...]:
-        """What a request is charged to. The first is the caller's own budget, and is enforced."""
-        return self.by_tier.get(tier) or self.unknown_tier
+        """What a request is charged to. Those of the caller alone come first, and the first of them is enforced."""
+        return self.by_tier.get(tier, self.unknown_tier)
 
-    def rule(self, tier: str) -> Rule:
-        """The caller's own budget."""
-        return self.rules(tier)[0]
+    def rule(self, tier: str) -> Rule | None:
+        """The caller's own budget; None where nothing limits it."""
+        return next((rule for rule in self.rules(tier) if not rule.shared_tag), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +159,19 @@ def read_policy(document: Mapping[str, Any]) -> Plan:
 
 
 def _problem(error: Any) -> str:
-    path = "/".join(str(part) for part in error["loc"]) or "policy"
+    path = "/".join(str(part) for part in error["loc"] if part not in (_NUMBERS, _UNLIMITED)) or "policy"
     return f"{path}: {error['msg']}"
 
 
 def _compile(policy: RatelimitPolicy) -> Plan:
-    own = {tier: Rule("tier", numbers.limit()) for tier, numbers in sorted(policy.tiers.items())}
-    unknown = own.get(ANONYMOUS) or _strictest(own)
+    own = {tier: limit.tier_rules() for tier, limit in sorted(policy.tiers.items())}
+    unknown = own[ANONYMOUS] if ANONYMOUS in own else _strictest(own)
     everywhere = tuple(numbers.shared_rule() for numbers in policy.shared if numbers.routes is None)
     on_route: dict[str, list[Rule]] = {}
     for numbers in policy.shared:
         for name in dict.fromkeys(numbers.routes or ()):
             on_route.setdefault(name, []).append(numbers.shared_rule())
-    default = RoutePlan(
-        1, policy.on_store_failure, {tier: (rule,) for tier, rule in own.items()}, unknown_tier=(unknown,)
-    )
+    default = RoutePlan(1, policy.on_store_failure, own, unknown_tier=unknown)
     routes = {
         name: _with_shared(
             _compile_route(name, policy.routes.get(name) or RouteOverride(), default),
@@ -177,21 +201,31 @@ def _compile_route(name: str, route: RouteOverride, default: RoutePlan) -> Route
     A route with numbers of its own has one counter per caller, whatever the caller's tier: what was spent on it stays
     spent when the tier changes. Numbers that are only a shadow stand beside those that would hold without them.
     """
-    route_rule = route.limits.rule("route", name) if route.limits else None
-    own = {tier: numbers.rule("route", name) for tier, numbers in route.tier_limits.items()}
+    own = {tier: _own(limit, name) for tier, limit in route.tier_limits.items()}
+    of_all = None if route.limits is None else _own(route.limits, name)
     by_tier = {
-        tier: _rules(own.get(tier, route_rule), default.rule(tier)) for tier in (*default.by_tier, *route.tier_limits)
+        tier: _rules(own.get(tier, of_all), default.rules(tier)) for tier in (*default.by_tier, *route.tier_limits)
     }
-    unknown = by_tier.get(ANONYMOUS) or _rules(route_rule, *default.unknown_tier)
+    unknown = by_tier[ANONYMOUS] if ANONYMOUS in by_tier else _rules(of_all, default.unknown_tier)
     return RoutePlan(route.cost, route.on_store_failure or default.on_store_failure, by_tier, unknown)
 
 
-def _rules(own: Rule | None, tier: Rule) -> tuple[Rule, ...]:
+def _own(limit: RuleNumbers | Unlimited, name: str) -> tuple[Rule, ...]:
+    return () if isinstance(limit, Unlimited) else (limit.rule("route", name),)
+
+
+def _rules(own: tuple[Rule, ...] | None, of_tier: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """What holds. A shadow stands beside the tier's."""
     if own is None:
-        return (tier,)
-    return (tier, own) if own.is_shadow else (own,)
+        return of_tier
+    return (*of_tier, *own) if own and own[0].is_shadow else own
 
 
-def _strictest(by_tier: Mapping[str, Rule]) -> Rule:
+def _strictest(by_tier: Mapping[str, tuple[Rule, ...]]) -> tuple[Rule, ...]:
     """Without a tier `anonymous`, an unknown tier gets the smallest numbers there are."""
-    return min(by_tier.values(), key=lambda rule: (rule.limit.rpm, rule.limit.rps, rule.limit.burst))
+    limited = [rules for rules in by_tier.values() if rules]
+    return min(limited, key=lambda rules: _size(rules[0].limit), default=())
+
+
+def _size(limit: Limit) -> tuple[int, float, int]:
+    return limit.rpm, limit.rps, limit.burst

@@ -139,10 +139,14 @@ def read_bucket(bucket: Bucket) -> Descriptor:
     )
 
 
-def find_budget(bucket: Bucket, plan: Plan) -> Budget:
-    """The caller's own budget: of the route that has numbers of its own, else of the tier."""
+def find_budget(bucket: Bucket, plan: Plan) -> Budget | None:
+    """The caller's own budget: of the route that has numbers of its own, else of the tier. None: it has no limit, and
+    its Envoy is told nothing, so that the bucket stays open.
+    """
     descriptor = read_bucket(bucket)
     rule = plan.route(descriptor.route).rule(descriptor.tier)
+    if rule is None:
+        return None
     return Budget(CounterKey(caller_tag(descriptor, plan.anonymous_key, plan.prefixes), rule.name), rule.limit)
 
 

@@ -69,7 +69,7 @@ class RateLimitServer:
         decision = await limiter.check(descriptors, plan)
         self._note(descriptors[0], plan, decision)
         if decision.verdict is None:
-            return unlimited(len(request.descriptors))
+            return unlimited(len(request.descriptors), is_decided=decision.mode == EXACT)
         response = render(decision.verdict, len(request.descriptors))
         if decision.shadows:
             response.dynamic_metadata["shadow"] = ",".join(map(rule_name, decision.shadows))
@@ -157,9 +157,11 @@ def _mark(response: rls_pb2.RateLimitResponse) -> None:
     response.dynamic_metadata["decided"] = "yes"
 
 
-def unlimited(descriptors: int) -> rls_pb2.RateLimitResponse:
-    """Nothing limits the request, so there is nothing to tell."""
+def unlimited(descriptors: int, *, is_decided: bool = False) -> rls_pb2.RateLimitResponse:
+    """Nothing limits the request, so there is nothing to tell but whether that was decided."""
     response = rls_pb2.RateLimitResponse(overall_code=_OK)
+    if is_decided:
+        _mark(response)
     for _ in range(descriptors):
         response.statuses.add(code=_OK)
     return response

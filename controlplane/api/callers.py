@@ -60,14 +60,20 @@ class Grant(ChangeRequest):
 
 
 class Override(ChangeRequest):
-    """Numbers in place of the rule's, until a moment."""
+    """Numbers in place of the rule's, until a moment. With `rpm: 0` nothing passes, and the others need not be said."""
 
     rule: RuleName | None = None
-    rps: Annotated[float, Field(ge=0.001, le=UNITS)]
-    rpm: Annotated[int, Field(ge=1, le=UNITS)]
-    burst: Annotated[int, Field(ge=1, le=UNITS)]
+    rps: Annotated[float, Field(ge=0.001, le=UNITS)] | None = None
+    rpm: Annotated[int, Field(ge=0, le=UNITS)]
+    burst: Annotated[int, Field(ge=1, le=UNITS)] | None = None
     expires_in_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)] | None = None
     expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def all_numbers(self) -> Override:
+        if self.rpm and (self.rps is None or self.burst is None):
+            raise ValueError("give rps and burst too: only rpm 0, a block, stands alone")
+        return self
 
     @model_validator(mode="after")
     def ends(self) -> Override:

@@ -44,6 +44,17 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 
 
+def check_rate(value: float) -> float:
+    """The limiter counts in thousandths of a request a second, and would round anything finer."""
+    if round(value, 3) != value:
+        raise ValueError("at most three decimals: a thousandth of a request a second is the finest step")
+    return value
+
+
+Rate = Annotated[float, Field(ge=0.001, le=1_000_000), AfterValidator(check_rate)]
+"""Requests a second. `0.2` is one every five seconds."""
+
+
 class Model(BaseModel):
     """Frozen, and an unknown key is a problem."""
 

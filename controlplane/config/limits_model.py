@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from controlplane.config.fields import Model, Name, StoreFailure
+from controlplane.config.fields import Model, Name, Rate, StoreFailure
 
 
 class Limit(Model):
     """The numbers of a tier: at most `burst` at once, refilled at `rps`, and at most `rpm` in any 60 seconds."""
 
-    rps: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Requests a second at which the burst is refilled."""
+    rps: Rate
+    """Requests a second at which the burst is refilled, to three decimals. `0.2` is one request every five seconds."""
     rpm: Annotated[int, Field(ge=1, le=1_000_000)]
     """Requests in any 60 seconds, counted exactly."""
     burst: Annotated[int, Field(ge=1, le=1_000_000)]
     """Requests at once."""
+
+
+class Unlimited(Model):
+    """No numbers: nothing limits these callers, and nothing counts what they ask. Rules that all callers share hold."""
+
+    unlimited: Literal[True]
+    """Only `true`. Otherwise there are numbers, and no such key."""
 
 
 class RuleLimit(Limit):
@@ -27,6 +34,19 @@ class RuleLimit(Limit):
     """Whether the rule only counts, and reports what would have been over limit."""
     counter: Name | None = None
     """The name that the rule counts under, if not its own. What was spent then stays spent when the rule is renamed."""
+
+
+def _which(value: Any) -> str:
+    """The tag of what a value is meant to be. Tags are in brackets, and no problem's path shows them."""
+    is_unlimited = "unlimited" in value if isinstance(value, dict) else isinstance(value, Unlimited)
+    return UNLIMITED if is_unlimited else NUMBERS
+
+
+NUMBERS, UNLIMITED = "[numbers]", "[unlimited]"
+TierLimit = Annotated[Annotated[Limit, Tag(NUMBERS)] | Annotated[Unlimited, Tag(UNLIMITED)], Discriminator(_which)]
+"""What a tier may ask: numbers, or as much as it likes."""
+RouteLimit = Annotated[Annotated[RuleLimit, Tag(NUMBERS)] | Annotated[Unlimited, Tag(UNLIMITED)], Discriminator(_which)]
+"""The same for callers of one route."""
 
 
 class GlobalLimit(RuleLimit):
@@ -72,7 +92,7 @@ class Limits(Model):
     """
     leases: Leases = Leases()
     """Requests of busy callers that are charged in advance and pass inside Envoy."""
-    tiers: dict[Name, Limit]
-    """The tier table: numbers by tier name. `anonymous` is required."""
+    tiers: dict[Name, TierLimit]
+    """The tier table: numbers by tier name, or `{unlimited: true}`. `anonymous` is required."""
     shared: Annotated[list[GlobalLimit], Field(alias="global")] = []
     """Rules that all callers share."""

@@ -32,7 +32,16 @@ from controlplane.config.fields import (
     Seconds,
     ShownQuery,
 )
-from controlplane.config.limits_model import GlobalLimit, Leases, Limit, Limits, RuleLimit
+from controlplane.config.limits_model import (
+    GlobalLimit,
+    Leases,
+    Limit,
+    Limits,
+    RouteLimit,
+    RuleLimit,
+    TierLimit,
+    Unlimited,
+)
 from controlplane.config.route_model import Match, Route
 from controlplane.config.service_model import Breaker, Endpoint, HealthCheck, Pool, Retries, Service, ServiceRetries
 
@@ -66,11 +75,14 @@ __all__ = [
     "Revocations",
     "RevokedSubject",
     "Route",
+    "RouteLimit",
     "RuleLimit",
     "SecurityHeaders",
     "Service",
     "ServiceRetries",
     "SigningSecret",
+    "TierLimit",
+    "Unlimited",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from controlplane.config.limits_model import NUMBERS, UNLIMITED
 from controlplane.config.model import GatewayConfig
 from controlplane.config.rules import Finding
 from service_kit.bounded_yaml import Path
@@ -83,6 +84,7 @@ def _kept(part: Any, keys: Iterable[str], place: Path, unfit: Collection[Path]) 
     return {key: held[key] for key in keys if isinstance(held.get(key), str) and (*place, key) not in unfit}
 
 
+_PYDANTIC_PARTS = frozenset({"[key]", NUMBERS, UNLIMITED})
 _HARMLESS_LIMIT = {"rps": 1_000_000, "rpm": 1_000_000, "burst": 1_000_000}
 
 
@@ -101,5 +103,5 @@ def _harmless_provider(index: int, rest: Any) -> dict[str, Any]:
 
 
 def _readable(loc: tuple[str | int, ...]) -> Path:
-    """Without the parts that pydantic adds for itself, such as `[key]` after a mapping's key."""
-    return tuple(part for part in loc if part != "[key]")
+    """Without the parts that pydantic adds for itself: `[key]` after a mapping's key, and the tags of unions."""
+    return tuple(part for part in loc if part not in _PYDANTIC_PARTS)

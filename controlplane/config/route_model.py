@@ -17,7 +17,7 @@ from controlplane.config.fields import (
     StoreFailure,
     check_path_template,
 )
-from controlplane.config.limits_model import RuleLimit
+from controlplane.config.limits_model import RouteLimit
 from controlplane.config.service_model import Retries
 
 
@@ -69,10 +69,10 @@ class Route(Model):
     """A header of the upstream's response that holds a whole number. So much is charged after the response, beside
     `cost`; it never makes a request fail.
     """
-    limits: RuleLimit | None = None
-    """Numbers of the route's own, for each caller, instead of the tier's."""
-    tier_limits: dict[Name, RuleLimit] = {}
-    """Numbers for callers of these tiers on this route, instead of `limits` and the tier's."""
+    limits: RouteLimit | None = None
+    """Numbers of the route's own, for each caller, instead of the tier's. `{unlimited: true}`: none."""
+    tier_limits: dict[Name, RouteLimit] = {}
+    """Numbers (or none) for callers of these tiers on this route, instead of `limits` and the tier's."""
     on_store_failure: StoreFailure | None = None
     """Instead of the document's."""
     cors: Cors | None = None

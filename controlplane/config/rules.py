@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from controlplane.config.jwks import from_pem, pinned
-from controlplane.config.model import IDEMPOTENT, Cors, GatewayConfig, GlobalLimit, Limit, Retries, Route, RuleLimit
+from controlplane.config.model import (
+    IDEMPOTENT,
+    Cors,
+    GatewayConfig,
+    GlobalLimit,
+    Limit,
+    Retries,
+    Route,
+    RouteLimit,
+    RuleLimit,
+    TierLimit,
+)
 from service_kit.bounded_yaml import Path
 
 Finding = tuple[Path, str]
@@ -144,6 +155,34 @@ def quotas_count_requests(config: GatewayConfig) -> Iterator[Finding]:
             yield ("routes", index, "cost"), "a cost needs limits.enforced_by: ratelimit_service"
 
 
+def quotas_refill_by_the_minute(config: GatewayConfig) -> Iterator[Finding]:
+    """Quota mode hands out whole requests a minute: of a slower rate it would give more than there is, or none."""
+    if config.limits.enforced_by != "envoy":
+        return
+    for path, limit in _callers_numbers(config):
+        if limit.rps * 60 < 1:
+            yield (*path, "rps"), "under one request a minute (0.017) needs limits.enforced_by: ratelimit_service"
+
+
+def _callers_numbers(config: GatewayConfig) -> Iterator[tuple[Path, Limit]]:
+    """All numbers that hold for one caller, with their places."""
+    every: list[tuple[Path, TierLimit]] = [
+        (("limits", "tiers", tier), limit) for tier, limit in config.limits.tiers.items()
+    ]
+    every += [found for index, route in enumerate(config.routes) for found in _own_limits(index, route)]
+    for path, limit in every:
+        if isinstance(limit, Limit):
+            yield path, limit
+
+
+def _own_limits(index: int, route: Route) -> Iterator[tuple[Path, RouteLimit]]:
+    """A route's own, with their places."""
+    if route.limits:
+        yield ("routes", index, "limits"), route.limits
+    for tier, limit in route.tier_limits.items():
+        yield ("routes", index, "tier_limits", tier), limit
+
+
 def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Finding]:
     """A bucket inside Envoy is one caller's, and is asked before the answer."""
     if config.limits.enforced_by != "envoy":
@@ -153,10 +192,8 @@ def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Findin
     for index, route in enumerate(config.routes):
         if route.cost_from_response_header:
             yield ("routes", index, "cost_from_response_header"), "needs limits.enforced_by: ratelimit_service"
-        own: list[tuple[Path, RuleLimit]] = [(("routes", index, "limits"), route.limits)] if route.limits else []
-        own += [(("routes", index, "tier_limits", tier), limit) for tier, limit in route.tier_limits.items()]
-        for path, limit in own:
-            if limit.shadow or limit.counter:
+        for path, limit in _own_limits(index, route):
+            if isinstance(limit, RuleLimit) and (limit.shadow or limit.counter):
                 yield path, "shadow and counter need limits.enforced_by: ratelimit_service"
 
 
@@ -190,13 +227,15 @@ def _charged(route: Route, config: GatewayConfig) -> Iterator[tuple[str, Limit]]
     everyone = ["anonymous"] if route.auth == "none" else route.tiers or list(limits.tiers)
     tiers = [tier for tier in everyone if tier in limits.tiers and (route.auth != "required" or tier != "anonymous")]
     for tier in tiers:
-        own = route.tier_limits.get(tier) or route.limits
-        if own is None or own.shadow:
-            yield f"tier {tier!r}", limits.tiers[tier]
-        elif tier in route.tier_limits:
+        own, of_tier = route.tier_limits.get(tier) or route.limits, limits.tiers[tier]
+        if own is None or (isinstance(own, RuleLimit) and own.shadow):
+            if isinstance(of_tier, Limit):
+                yield f"tier {tier!r}", of_tier
+        elif tier in route.tier_limits and isinstance(own, Limit):
             yield f"tier {tier!r} on this route", own
-    if route.limits and not route.limits.shadow and set(tiers) - route.tier_limits.keys():
-        yield "the route itself", route.limits
+    of_all = route.limits
+    if isinstance(of_all, RuleLimit) and not of_all.shadow and set(tiers) - route.tier_limits.keys():
+        yield "the route itself", of_all
     for rule in limits.shared:
         if not rule.shadow and (rule.service == route.service or route.name in rule.routes or _is_everywhere(rule)):
             yield f"the global rule {rule.name!r}", rule
@@ -330,6 +369,7 @@ RULES: tuple[Rule, ...] = (
     keys_can_be_read,
     fetched_keys_have_a_source,
     quotas_count_requests,
+    quotas_refill_by_the_minute,
     quotas_know_tiers_and_routes_alone,
     shared_rules_are_somewhere,
     costs_can_be_paid,

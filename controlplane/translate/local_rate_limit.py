@@ -7,9 +7,10 @@ caller's tier. Each Envoy counts for itself, so with N of them a caller may have
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from controlplane import protos
-from controlplane.config.model import Limit, Limits
+from controlplane.config.model import GatewayConfig, Limit, Limits, Route, RuleLimit, TierLimit, Unlimited
 from controlplane.translate import leases
 from controlplane.translate.headers import Header, Key, Namespace
 
@@ -50,6 +51,24 @@ def policy(limits: Limits) -> protos.Any:
     )
 
 
+def of_route(route: Route, config: GatewayConfig) -> protos.Any:
+    """The same for one route, whose limits hold instead of the tiers'."""
+    tiers = {tier: in_force(route, tier, limit) for tier, limit in config.limits.tiers.items()}
+    return policy(config.limits.model_copy(update={"tiers": tiers}))
+
+
+def in_force(route: Route, tier: str, of_tier: TierLimit) -> TierLimit:
+    """What holds for a caller of the tier on the route."""
+    own = route.tier_limits.get(tier, route.limits)
+    return of_tier if own is None or (isinstance(own, RuleLimit) and own.shadow) else own
+
+
+def is_unlimited_for_some(route: Route) -> bool:
+    """Whether a route lets callers pass whom their tier would limit: so must the fallback."""
+    own = (route.limits, *route.tier_limits.values())
+    return any(isinstance(limit, Unlimited) for limit in own)
+
+
 def _descriptor_actions(limits: Limits) -> Iterator[list[Actions]]:
     """The descriptor of a verified caller, and that of an anonymous one. Each lacks an entry for the other kind, so
     Envoy drops one of them.
@@ -66,13 +85,15 @@ def _descriptor_actions(limits: Limits) -> Iterator[list[Actions]]:
 
 
 def _descriptors(limits: Limits) -> Iterator[protos.local_ratelimit_descriptor.LocalRateLimitDescriptor]:
-    """The last entry has no value, so each of its values gets a bucket of its own."""
+    """The last entry has no value, so each of its values gets a bucket of its own. A tier without limits has none."""
     undecided = [Entry(key=leases.ASKED[0], value=leases.ASKED[1]), Entry(key="decided", value="no")]
     first = [] if limits.enforced_by == "envoy" else undecided
-    for name, limit in sorted(limits.tiers.items()):
+    limited = {name: limit for name, limit in sorted(limits.tiers.items()) if isinstance(limit, Limit)}
+    for name, limit in limited.items():
         yield _descriptor(limit, [*first, Entry(key="tier", value=name), Entry(key="caller")])
-    anonymous = [*first, Entry(key="tier", value="anonymous"), Entry(key="remote_address")]
-    yield _descriptor(limits.tiers["anonymous"], anonymous)
+    if "anonymous" in limited:
+        anonymous = [*first, Entry(key="tier", value="anonymous"), Entry(key="remote_address")]
+        yield _descriptor(limited["anonymous"], anonymous)
 
 
 def _descriptor(limit: Limit, entries: list[Entry]) -> protos.local_ratelimit_descriptor.LocalRateLimitDescriptor:
@@ -81,9 +102,11 @@ def _descriptor(limit: Limit, entries: list[Entry]) -> protos.local_ratelimit_de
     )
 
 
-def _bucket(most: int, a_second: int) -> protos.token_bucket.TokenBucket:
+def _bucket(most: int, a_second: float) -> protos.token_bucket.TokenBucket:
+    """Envoy fills all the time, at the tokens of an interval by its length. Both are whole: 0.4 is 2 in 5 seconds."""
+    rate = Fraction(a_second).limit_denominator(1000)
     return protos.token_bucket.TokenBucket(
-        max_tokens=most, tokens_per_fill=protos.uint32(a_second), fill_interval=protos.duration(1)
+        max_tokens=most, tokens_per_fill=protos.uint32(rate.numerator), fill_interval=protos.duration(rate.denominator)
     )
 
 

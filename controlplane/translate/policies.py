@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from controlplane.config.model import GatewayConfig, GlobalLimit, Limit, Provider, Route, RuleLimit
+from controlplane.config.model import GatewayConfig, GlobalLimit, Provider, Route, RouteLimit, TierLimit, Unlimited
 
 
 def authz_policy(config: GatewayConfig) -> dict[str, object]:
@@ -74,11 +74,16 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
     return policy | {"epoch": _digest(policy), "replicas": max(1, replicas)}
 
 
-def _limit(limit: Limit) -> dict[str, object]:
-    return {"rps": limit.rps, "rpm": limit.rpm, "burst": limit.burst}
+def _limit(limit: TierLimit) -> dict[str, object]:
+    if isinstance(limit, Unlimited):
+        return {"unlimited": True}
+    rps = int(limit.rps) if limit.rps.is_integer() else limit.rps
+    return {"rps": rps, "rpm": limit.rpm, "burst": limit.burst}
 
 
-def _rule(limit: RuleLimit) -> dict[str, object]:
+def _rule(limit: RouteLimit) -> dict[str, object]:
+    if isinstance(limit, Unlimited):
+        return _limit(limit)
     further: dict[str, object] = {"shadow": True} if limit.shadow else {}
     if limit.counter:
         further["counter"] = limit.counter

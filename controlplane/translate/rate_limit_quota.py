@@ -22,7 +22,7 @@ from functools import cache
 from google.protobuf.message import Message
 
 from controlplane import protos
-from controlplane.config.model import GatewayConfig, Limit, Route
+from controlplane.config.model import GatewayConfig, Route
 from controlplane.topology import RATELIMIT_CLUSTER
 from controlplane.translate import filter_matcher, local_rate_limit
 from controlplane.translate.headers import Header, Setting
@@ -130,11 +130,3 @@ def has_own_counter(route: Route) -> bool:
 def route_settings(route: Route, config: GatewayConfig) -> dict[str, str]:
     """What the request filter is told of a route: the counter that it names in a header."""
     return {Setting.COUNTER: route.name} if is_used(config) and has_own_counter(route) else {}
-
-
-def fallback_limit(route: Route, config: GatewayConfig) -> protos.Any:
-    """The local fallback limit of a route with limits of its own."""
-    limits: dict[str, Limit] = {
-        tier: route.tier_limits.get(tier) or route.limits or limit for tier, limit in config.limits.tiers.items()
-    }
-    return local_rate_limit.policy(config.limits.model_copy(update={"tiers": limits}))

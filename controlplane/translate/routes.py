@@ -190,6 +190,10 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     result.metadata.filter_metadata[Namespace.SCRIPT][Key.SETTINGS] = lines
     if rate_limit_quota.is_used(config):
         _spend_from_quotas(result, route, config)
+    elif local_rate_limit.is_unlimited_for_some(route):
+        result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
+            local_rate_limit.of_route(route, config)
+        )
     if (body := bodies.of_route(route, config)) is not None:
         result.typed_per_filter_config[bodies.BODY].CopyFrom(body)
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
@@ -223,7 +227,7 @@ def _spend_from_quotas(result: protos.route_components.Route, route: Route, conf
     del result.route.rate_limits[:]  # the service is not asked
     if rate_limit_quota.has_own_counter(route):
         result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
-            rate_limit_quota.fallback_limit(route, config)
+            local_rate_limit.of_route(route, config)
         )
 
 

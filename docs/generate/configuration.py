@@ -37,7 +37,7 @@ def configuration() -> str:
 
 
 def _section(model: type[BaseModel], place: str, definitions: dict[str, Any]) -> Iterator[str]:
-    yield f"## {f'`{place}`' if place else 'The document'}"
+    yield f"## {_title(model, place)}"
     yield (model.__doc__ or "").strip()
     of_model = definitions if not place else definitions["$defs"][model.__name__]
     texts = field_texts(model)
@@ -50,16 +50,26 @@ def _section(model: type[BaseModel], place: str, definitions: dict[str, Any]) ->
         yield f"```yaml\n{example.rstrip()}\n```"
 
 
+def _title(model: type[BaseModel], place: str) -> str:
+    """Two kinds of object may stand in one place: the second one's title has its name."""
+    first = next(other for other, its_place in models().items() if its_place == place)
+    if not place:
+        return "The document"
+    return f"`{place}`" if model is first else f"`{place}` ({model.__name__.lower()})"
+
+
 def _row(key: str, field: FieldInfo, definition: dict[str, Any], text: str) -> tuple[str, str, str, str]:
     kind = "; ".join(dict.fromkeys(_kinds(definition)))
-    for inner, _ in inner_models(field.annotation):
-        kind = f"[{kind}](#{_anchor(models()[inner])})"
+    links = [f"#{_anchor(_title(inner, models()[inner]))}" for inner, _ in inner_models(field.annotation)]
+    if links:
+        word = kind or "object"
+        kind = " or ".join(f"[{word}]({link})" for link in links)
     return f"`{key}`", kind, _default(field), text
 
 
 def _anchor(place: str) -> str:
     """As the site makes it of a heading."""
-    return "".join(each for each in place.lower() if each.isalnum() or each in "_-")
+    return "".join(each for each in place.lower().replace(" ", "-") if each.isalnum() or each in "_-")
 
 
 def _default(field: FieldInfo) -> str:
@@ -82,7 +92,7 @@ def _kinds(definition: dict[str, Any]) -> Iterator[str]:
     elif "enum" in definition:
         yield ", ".join(f"`{each}`" for each in definition["enum"])
     elif "const" in definition:
-        yield f"`{definition['const']}`"
+        yield f"`{str(definition['const']).lower()}`"
     elif definition.get("type") == "array":
         yield f"list of {' or '.join(_kinds(definition['items']))}{_bounds(definition)}"
     elif definition.get("type") == "object":

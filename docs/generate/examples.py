@@ -227,6 +227,22 @@ limits:
     gold: {rps: 100, rpm: 2000, burst: 200}
 """
     ],
+    "Unlimited": [
+        """\
+limits:
+  tiers:
+    anonymous: {rps: 0.2, rpm: 10, burst: 5}
+    free: {rps: 10, rpm: 200, burst: 20}
+    staff: {unlimited: true}
+""",
+        """\
+routes:
+  - name: order
+    match: {path: "/orders/{id}", methods: [GET]}
+    service: orders
+    limits: {unlimited: true}
+""",
+    ],
     "GlobalLimit": [
         """\
 limits:

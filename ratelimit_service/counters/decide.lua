@@ -5,7 +5,7 @@
 -- ARGV[2]  how many more such requests are wanted as a lease
 -- ARGV[3]  how long a lease lives, in microseconds
 -- then for each charge:
---   ARGV[at]      hits
+--   ARGV[at]      hits; 0 passes where 1 would, and charges nothing
 --   ARGV[at + 1]  the bucket's capacity, in its units
 --   ARGV[at + 2]  the bucket's refill, in its units a microsecond
 --   ARGV[at + 3]  the minute rule's limit
@@ -91,13 +91,14 @@ local function read(nth)
     leased = 0
     hits, level_after = math.min(hits, math.max(0, rpm - used)), math.max(level, math.min(level_after, capacity))
   else
-    local excess, too_many = level_after - capacity, used + hits - rpm
+    local asked = math.max(1, hits) -- what costs nothing passes only where one hit would
+    local excess, too_many = level + asked * TOKEN - capacity, used + asked - rpm
     if excess > 0 then
-      burst_wait = hits * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
+      burst_wait = asked * TOKEN > capacity and NEVER or math.floor((excess + refill - 1) / refill)
     end
     if too_many > 0 then
       minute_wait = NEVER
-      if hits <= rpm then
+      if asked <= rpm then
         local index = stale + too_many - 1
         minute_wait = tonumber(call('ZRANGE', log, index, index, 'WITHSCORES')[2]) + WINDOW - now
       end

@@ -51,7 +51,7 @@ def read_share(tally: Tally, now_us: int, charge: Charge, replicas: int) -> Read
     used = max(since, in_all)
     if charge.is_post_charge:
         return Reading(used, live.oldest_us, level, 0, 0, override)
-    hits, others = charge.hits * replicas, replicas - 1
+    hits, others = charge.asked * replicas, replicas - 1 if limit.rpm else 0  # a block lets nobody's remainder pass
     rpm = limit.rpm + others
     waits_us = (
         tally.log.wait_us(live, hits_in_the_way(since, hits, rpm), now_us, bounds.since_the_store),

@@ -51,7 +51,7 @@ class Tally:
     def read(self, now_us: int, charge: Charge) -> Reading:
         """What both rules say to these hits now. Takes nothing and forgets nothing."""
         override = self.override_at(now_us)
-        hits, limit = charge.hits, charge.rule.limit if override is None else override.limit
+        hits, limit = charge.asked, charge.rule.limit if override is None else override.limit
         live = self.live(now_us)
         used, level = live.confirmed, self.level_at(now_us, limit.refill)
         if charge.is_post_charge:

@@ -51,14 +51,17 @@ def test_numbers_arrive_as_they_were_written(read_policies: ReadPolicies) -> Non
     plan = read_ratelimit_policy(read_policies(config)[1])
 
     for tier, limit in config.limits.tiers.items():
-        found = plan.default.rule(tier).limit
+        if isinstance(limit, model.Unlimited):
+            assert plan.default.rule(tier) is None
+            continue
+        found = plan.default.rules(tier)[0].limit
         assert (found.rps, found.rpm, found.burst) == (limit.rps, limit.rpm, limit.burst)
     assert (plan.anonymous_key, plan.default.on_store_failure, plan.replicas) == ("shared", "closed", 1)
     assert plan.route("best").cost == next(route.cost for route in config.routes if route.name == "best") > 1
     assert plan.route("generate").on_store_failure == "open"
-    assert plan.route("generate").rule("pro").limit.rpm == 50
-    assert plan.route("generate").rule("anonymous").limit.rpm == 10
-    assert plan.route("books").rule("free").limit.rpm == 200
+    assert plan.route("generate").rules("pro")[0].limit.rpm == 50
+    assert plan.route("generate").rules("anonymous")[0].limit.rpm == 10
+    assert plan.route("books").rules("free")[0].limit.rpm == 200
 
 
 def test_the_names_that_both_sides_know() -> None:

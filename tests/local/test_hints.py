@@ -9,6 +9,7 @@ import time
 import jwt
 import pytest
 
+from controlplane.config.model import Limit
 from controlplane.local.hints import HINT_TTL_SECONDS, TIERS, demo_hints
 from tests.support.configs import default_config
 
@@ -77,6 +78,7 @@ def test_the_loop_asks_for_more_than_a_free_caller_has() -> None:
     """And the numbers in the comment are the document's."""
     text = demo_hints(GATEWAY, SECRET)
     free = default_config().limits.tiers["free"]
+    assert isinstance(free, Limit)
 
     assert f"the free tier has {free.burst} requests at once, then {free.rps} a second" in text
     (times,) = re.findall(r"seq (\d+)", text)

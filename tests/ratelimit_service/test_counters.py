@@ -126,3 +126,16 @@ async def test_clock_goes_back(decide: Decide, a_charge: AChargeOf) -> None:
 
     assert (await decide(0, charge))[0].minute_wait_us == 60 * SECOND_US
     assert passes(await decide(60, charge))
+
+
+async def test_what_costs_nothing_needs_room_for_one(decide: Decide, a_charge: AChargeOf) -> None:
+    """0 hits pass while 1 would, under both rules, and say the same wait."""
+    slow, narrow = a_charge(burst=2, rps=1), a_charge(rule="route:login", rpm=2)
+    await decide(0, slow._replace(hits=2), narrow._replace(hits=2))
+
+    for charge in (slow, narrow):
+        (free,), (dear,) = await decide(0.5, charge._replace(hits=0)), await decide(0.5, charge._replace(hits=1))
+        assert not free.passes
+        assert free == dear
+    assert passes(await decide(1, slow._replace(hits=0)))
+    assert passes(await decide(60, narrow._replace(hits=0)))

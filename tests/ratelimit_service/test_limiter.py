@@ -86,8 +86,10 @@ async def test_hits(limiter: Limiter) -> None:
 
 
 async def test_free_route(limiter: Limiter) -> None:
-    """A route of cost 0 is not limited."""
+    """A route of cost 0 charges nothing, and is refused while nothing is left."""
     assert await admitted(limiter, a_request_to_count("ping")) == 50
+    assert await admitted(limiter, a_request_to_count("content")) == 10
+    assert await admitted(limiter, a_request_to_count("ping")) == 0
 
 
 def test_same_counter_twice() -> None:

@@ -13,6 +13,7 @@ from ratelimit_service.descriptors import Descriptor
 from ratelimit_service.errors import OperationRejected
 from ratelimit_service.leases import SPAN_US
 from ratelimit_service.limiter import Decision, Limiter
+from ratelimit_service.limits import Charge, Limit, Override, Reading, Rule
 from ratelimit_service.operations import Operations
 from ratelimit_service.policy import Plan, read_policy
 
@@ -23,6 +24,7 @@ POLICY: dict[str, Any] = {
         "login": {"limits": WIDE | {"rpm": 5}},
         "search": {"limits": WIDE | {"rpm": 3, "shadow": True}},
         "metered": {"cost": 2},
+        "ping": {"cost": 0},
     },
     "global": [
         {"name": "club", "routes": ["club", "login"], **WIDE, "rpm": 30},
@@ -213,7 +215,7 @@ def test_a_renamed_rule_may_keep_its_counter() -> None:
     """A rule counts under its own name, or under the one that it is told to keep."""
     plan = read_policy(POLICY | {"routes": {"sign-in": {"limits": WIDE | {"rpm": 5, "counter": "login"}}}})
 
-    assert plan.route("sign-in").rule("free").name == PLAN.route("login").rule("free").name == "route:login"
+    assert plan.route("sign-in").rules("free")[0].name == PLAN.route("login").rules("free")[0].name == "route:login"
 
 
 @pytest.mark.parametrize(
@@ -225,3 +227,33 @@ async def test_other_numbers_hold_when_they_are_answered(desk: Desk, values: dic
     await desk.do("override", **values)
 
     assert time.monotonic() - began >= SPAN_US / 1_000_000
+
+
+@pytest.mark.parametrize("route", ["content", "ping"])
+async def test_a_block(desk: Desk, route: str) -> None:
+    """An override of 0 a minute lets nothing pass, not even what costs nothing; the refusal says until when."""
+    await desk.do("override", rpm=0, expires_in_seconds=3600)
+
+    refused = (await desk.ask(route)).verdict
+
+    assert refused is not None and not refused.allowed
+    assert (refused.kind, refused.charge.rule.limit.rpm) == ("minute", 0)
+    assert 3590 < refused.retry_after <= 3600
+    told = await desk.look()
+    assert (told["limit"], told["remaining"], told["override"]["rpm"]) == (0, 0, 0)
+    assert (told["override"]["rps"], told["override"]["burst"]) == (1000, 1000), "the rule's own, where none are said"
+    assert await desk.spend(1, caller="p/u2") == 1, "others do not notice"
+    await desk.do("override", remove=True)
+    assert await desk.spend(1) == 1
+
+
+def test_a_block_holds_without_the_store() -> None:
+    """No replica lets a remainder of its own pass, as it does of a limit that is shared out."""
+    counters = MemoryCounters()
+    block = Override(Limit(1000, 0, 1000), time.time_ns())
+    charge = Charge("t" * 22, Rule("tier", Limit(1000, 100, 1000)), 1)
+    counters.observe([charge._replace(hits=0)], 0, [Reading(0, 0, 0, 0, 0, block)])
+
+    (reading,) = counters.decide_share([charge], replicas=3).readings
+
+    assert not reading.passes

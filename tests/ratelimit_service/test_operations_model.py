@@ -40,7 +40,7 @@ overrides = st.tuples(
         st.one_of(st.just(0), st.integers(WINDOW_US, 3 * WINDOW_US)),
         st.integers(1, 20),
         st.sampled_from([7, 1000, 1_000_000]),
-        st.integers(1, 30),
+        st.integers(0, 30),
         st.just("a note"),
     ),
 )

@@ -42,9 +42,9 @@ def test_as_agreed() -> None:
     )
     search = plan.route("search")
     assert (search.cost, search.on_store_failure) == (2, "closed")
-    assert search.rule("free") == Rule("route:search", Limit(1, 10, 2))
-    assert search.rule("pro") == Rule("route:search", Limit(5, 50, 10))
-    assert plan.route("content").rule("free") == Rule("tier", Limit(10, 200, 20))
+    assert search.rules("free")[0] == Rule("route:search", Limit(1, 10, 2))
+    assert search.rules("pro")[0] == Rule("route:search", Limit(5, 50, 10))
+    assert plan.route("content").rules("free")[0] == Rule("tier", Limit(10, 200, 20))
 
 
 def test_numbers_from_a_struct() -> None:
@@ -82,21 +82,55 @@ def test_all_problems_at_once() -> None:
 
 def test_unknown_tier() -> None:
     """An unknown tier has the numbers of anonymous; without such a tier, the smallest there are."""
-    assert a_policy().route("content").rule("gold").limit == Limit(5, 100, 10)
-    assert a_policy(tiers={"free": NUMBERS, "tiny": NUMBERS | {"rpm": 5}}).default.rule("gold").limit.rpm == 5
+    assert a_policy().route("content").rules("gold")[0].limit == Limit(5, 100, 10)
+    assert a_policy(tiers={"free": NUMBERS, "tiny": NUMBERS | {"rpm": 5}}).default.rules("gold")[0].limit.rpm == 5
 
 
 def test_route_that_limits_one_tier() -> None:
     """Where a route limits one tier, the others stay in the one budget of their caller."""
     plan = a_policy(routes={"search": {"tier_limits": {"pro": NUMBERS}}})
 
-    assert plan.route("search").rule("pro").name == "route:search"
-    assert plan.route("search").rule("free").name == "tier"
-    assert plan.route("search").rule("gold").limit == Limit(5, 100, 10)
+    assert plan.route("search").rules("pro")[0].name == "route:search"
+    assert plan.route("search").rules("free")[0].name == "tier"
+    assert plan.route("search").rules("gold")[0].limit == Limit(5, 100, 10)
 
 
 def test_unknown_tier_on_a_limited_route() -> None:
     """On a route with its own limits an unknown tier has those."""
     plan = a_policy(routes={"login": {"limits": {"rps": 1, "rpm": 5, "burst": 3}}})
 
-    assert plan.route("login").rule("gold") == Rule("route:login", Limit(1, 5, 3))
+    assert plan.route("login").rules("gold")[0] == Rule("route:login", Limit(1, 5, 3))
+
+
+def test_without_limits() -> None:
+    """A tier or a route without numbers has no rule of its own; one beside it, and those that all share, stay."""
+    none, all_share = {"unlimited": True}, {"name": "all", "rps": 1, "rpm": 9, "burst": 1}
+    plan = a_policy(
+        tiers={"anonymous": NUMBERS, "staff": none},
+        routes={
+            "open": {"limits": none},
+            "half": {"limits": NUMBERS, "tier_limits": {"anonymous": none}},
+            "tried": {"limits": NUMBERS | {"shadow": True}},
+        },
+    )
+    names = {
+        (route, tier): [rule.name for rule in plan.route(route).rules(tier)]
+        for route in ("any", "open", "half", "tried")
+        for tier in ("anonymous", "staff", "unknown")
+    }
+
+    tier, half = ["tier"], ["route:half"]
+    assert [names["any", each] for each in ("anonymous", "staff", "unknown")] == [tier, [], tier]
+    assert [names["open", each] for each in ("anonymous", "staff", "unknown")] == [[], [], []]
+    assert [names["half", each] for each in ("anonymous", "staff", "unknown")] == [[], half, []]
+    assert names["tried", "staff"] == ["route:tried"]
+    shared = a_policy(tiers={"anonymous": none}, **{"global": [all_share]})
+    assert [rule.name for rule in shared.route("any").rules("anonymous")] == ["global:all"]
+    assert shared.route("any").rule("anonymous") is None
+
+
+@pytest.mark.parametrize("tiers", [{"free": {"unlimited": False}}, {"free": NUMBERS | {"unlimited": True}}])
+def test_numbers_or_none(tiers: dict[str, Any]) -> None:
+    """A tier has numbers, or says that it has none."""
+    with pytest.raises(PolicyRejected, match="tiers/free"):
+        a_policy(tiers=tiers)

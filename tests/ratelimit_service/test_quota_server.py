@@ -216,7 +216,7 @@ def test_a_callers_tiers_share_one_counter() -> None:
     free = find_budget(tuple(sorted(a_bucket().items())), plan)
     pro = find_budget(tuple(sorted(a_bucket(tier="pro").items())), plan)
 
-    assert free.counter == pro.counter and free.limit != pro.limit
+    assert free and pro and free.counter == pro.counter and free.limit != pro.limit
 
 
 def test_an_address_is_no_caller() -> None:

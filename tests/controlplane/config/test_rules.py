@@ -47,6 +47,7 @@ SONA = 'endpoints: [{url: "${SONA_SERVICE_URL:-http://localhost:8082}", weight: 
 LAST = "match: {path: /api/v1/recommendations, methods: [GET]}, service: sona, auth: optional}"
 PLATFORM = "    - name: platform\n"
 SECRET = '      secret: "${JWT_SECRET}"\n'
+OF_LIMITS = "  enforced_by: ratelimit_service\n  anonymous_key: client_ip\n  on_store_failure: share\n  tiers:\n"
 
 SONA_CHECK = "half_open_requests: 1}\n    health_check: {path: /health}\n    critical: false\n  - name: sync"
 
@@ -154,7 +155,10 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "reserved provider": (PLATFORM, "    - name: apikey\n", "auth.providers.0.name", "stands for callers"),
     "unknown default tier": ("default_tier: free", "default_tier: gold", "auth.providers.0.default_tier", "'gold'"),
     "no anonymous tier": ("    anonymous: {", "    nobody: {", "limits.tiers", "'anonymous' is required"),
-    "bad tier": ("pro: {rps: 50,", "pro: {rps: -1,", "limits.tiers.pro.rps", "greater than or equal to 1"),
+    "bad tier": ("pro: {rps: 50,", "pro: {rps: -1,", "limits.tiers.pro.rps", "greater than or equal to 0.001"),
+    "too fine a rate": ("pro: {rps: 50,", "pro: {rps: 0.0625,", "limits.tiers.pro.rps", "three decimals"),
+    "numbers, and none": ("pro: {rps: 50,", "pro: {unlimited: true, rps: 50,", "limits.tiers.pro.rps", "no such key"),
+    "unlimited, or not": ("pro: {rps: 50,", "pro: {unlimited: no, rps: 50,", "limits.tiers.pro.unlimited", "True"),
     "tier with a bad name": ("    pro: {", "    Pro: {", "limits.tiers.Pro", "match pattern"),
     "any origin with credentials": (
         'allow_origins: "${ALLOWED_ORIGINS:-}"',
@@ -233,6 +237,12 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "enforced_by: envoy\n!  global: [{name: all, rps: 1, rpm: 10, burst: 10}]\n",
         "limits.global",
         "need limits.enforced_by: ratelimit_service",
+    ),
+    "a rate too slow for quotas": (
+        OF_LIMITS + "    anonymous: {rps: 5,",
+        OF_LIMITS.replace("ratelimit_service", "envoy") + "    anonymous: {!rps: 0.016,",
+        "limits.tiers.anonymous.rps",
+        "under one request a minute",
     ),
     "rhythm of a check that does not steer": (
         SONA_CHECK,

@@ -124,3 +124,27 @@ def test_the_filter_itself_limits_nothing() -> None:
 def test_its_429_is_told_from_the_services() -> None:
     """By a status that nothing else has."""
     assert policy()["status"] == {"code": "Locked"}
+
+
+@pytest.mark.parametrize(
+    ("rps", "tokens", "seconds"), [(0.001, 1, 1000), (0.2, 1, 5), (0.333, 333, 1000), (0.7, 7, 10), (2.5, 5, 2)]
+)
+def test_a_fraction_of_a_request(rps: float, tokens: int, seconds: int) -> None:
+    """A rate that is no whole number is whole tokens in whole seconds."""
+    slow = {tier: numbers | {"rps": rps} for tier, numbers in TIERS.items()}
+
+    for descriptor in policy(tiers=slow)["descriptors"]:
+        found = descriptor["token_bucket"]
+        assert (found["tokens_per_fill"], found["fill_interval"]) == (tokens, f"{seconds}s")
+
+
+def test_a_tier_without_limits_has_no_bucket() -> None:
+    """Its callers fit no descriptor, so nothing is taken from them."""
+    tiers = {"anonymous": {"unlimited": True}, "free": TIERS["free"], "staff": {"unlimited": True}}
+
+    found = [
+        entry["value"] for each in policy(tiers=tiers)["descriptors"] for entry in each["entries"] if "value" in entry
+    ]
+
+    assert "free" in found
+    assert not {"anonymous", "staff"} & set(found)
