@@ -1,13 +1,14 @@
 """The policy form of envoyproxy/ratelimit: a YAML file a domain, with nested descriptors. Its users can move with it.
 
-Matching is theirs. An entry of a request is looked up level by level: its key and value, then the first wildcard of its
-key (`foo*`), then its key alone. Nothing is tried again after a match. A limit holds where its depth is exactly the
-number of the request's entries. What differs on purpose is said in docs/agreements.md.
+Matching is theirs. An entry of a request is looked up level by level, as the text `key_value`: word for word, then by
+the first wildcard that fits (`*` is any text, also none, wherever it stands), then by its key alone. Nothing is tried
+again after a match. A limit holds where its depth is exactly the number of the request's entries. What differs on
+purpose is said in docs/agreements.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from service_kit.bounded_yaml import compose, scalar
 from service_kit.errors import YamlRejected, YamlUnreadable
 
 SUFFIXES = (".yaml", ".yml")
-_DESCRIPTOR_KEYS = ("key", "value", "rate_limit", "descriptors", "shadow_mode", "detailed_metric")
+_FLAGS = ("shadow_mode", "quota_mode", "share_threshold", "detailed_metric", "value_to_metric")
+_DESCRIPTOR_KEYS = ("key", "value", "rate_limit", "descriptors", *_FLAGS, "metadata")
 _LIMIT_KEYS = ("unit", "requests_per_unit", "unlimited", "name", "replaces")
 
 Entries = Sequence[tuple[str, str]]
@@ -37,22 +39,47 @@ class RlsLimit:
     name: str = ""
     replaces: frozenset[str] = frozenset()
     is_shadow: bool = False
+    is_quota: bool = False
+    """Over limit it refuses the request only together with all other quotas of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """A descriptor whose `key_value` has a `*`."""
+
+    text: str
+    node: Node
+
+    def fits(self, asked: str) -> bool:
+        first, *middle, last = self.text.split("*")
+        if not asked.startswith(first) or not asked.endswith(last) or len(asked) < len(first) + len(last):
+            return False
+        rest, at = asked[len(first) : len(asked) - len(last)], 0
+        for part in middle:
+            found = rest.find(part, at)
+            if found < 0:
+                return False
+            at = found + len(part)
+        return True
 
 
 @dataclass(slots=True)
 class Level:
-    """The descriptors at one depth: by key and value, by key and beginning of the value in file order, by key alone."""
+    """The descriptors at one depth: by `key_value`, or by `key` where they have no value; wildcards in file order."""
 
-    exact: dict[tuple[str, str], Node] = field(default_factory=dict)
-    wildcards: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)
-    by_key: dict[str, Node] = field(default_factory=dict)
+    named: dict[str, Node] = field(default_factory=dict)
+    wildcards: list[Wildcard] = field(default_factory=list)
 
-    def find(self, key: str, value: str) -> Node | None:
-        node = self.exact.get((key, value)) if value else None
-        if node is None and value:
-            starts = self.wildcards.get(key, ())
-            node = next((each for start, each in starts if value.startswith(start)), None)
-        return node or self.by_key.get(key)
+    def find(self, key: str, value: str) -> tuple[Node | None, str]:
+        """The descriptor, and the value under which its hits are counted."""
+        asked = f"{key}_{value}"
+        node = self.named.get(asked)
+        if node is not None:
+            return node, value
+        wildcard = next((each for each in self.wildcards if each.fits(asked)), None)
+        if wildcard is None:
+            return self.named.get(key), value
+        return wildcard.node, wildcard.text.removeprefix(f"{key}_") if wildcard.node.is_shared else value
 
 
 @dataclass(slots=True)
@@ -60,6 +87,8 @@ class Node:
     """One descriptor of the file."""
 
     limit: RlsLimit | None = None
+    is_shared: bool = False
+    """All values that the wildcard fits spend from one counter."""
     below: Level = field(default_factory=Level)
 
 
@@ -69,16 +98,18 @@ class RlsPolicy:
 
     domains: Mapping[str, Level]
 
-    def find(self, domain: str, entries: Entries) -> RlsLimit | None:
-        """The limit of a request's descriptor."""
+    def find(self, domain: str, entries: Entries) -> tuple[RlsLimit | None, Entries]:
+        """The limit of a request's descriptor, and the entries under which it is counted."""
         level = self.domains.get(domain)
         node: Node | None = None
+        counted: list[tuple[str, str]] = []
         for key, value in entries:
-            node = level.find(key, value) if level is not None else None
+            node, name = level.find(key, value) if level is not None else (None, value)
             if node is None:
-                return None
+                return None, entries
+            counted.append((key, name))
             level = node.below
-        return node.limit if node is not None else None
+        return (node.limit, counted) if node is not None else (None, entries)
 
 
 def is_rls(path: Path) -> bool:
@@ -132,11 +163,7 @@ class _Reader:
             return
         found = self._mapping(root, ("domain", "descriptors"))
         domain = self._text(root, found, "domain", required=True)
-        if domain in domains:
-            self._say(found["domain"], f"domain {domain!r} is in another file too")
-        level = Level()
-        self._descriptors(found.get("descriptors"), level, "")
-        domains.setdefault(domain, level)
+        self._descriptors(found.get("descriptors"), domains.setdefault(domain, Level()), "")
 
     def _descriptors(self, node: yaml.Node | None, level: Level, parent: str) -> None:
         for each in self._sequence(node, "descriptors"):
@@ -144,42 +171,38 @@ class _Reader:
 
     def _descriptor(self, node: yaml.Node, level: Level, parent: str) -> None:
         found = self._mapping(node, _DESCRIPTOR_KEYS)
+        if not isinstance(node, yaml.MappingNode):
+            return
         key, value = self._text(node, found, "key", required=True), self._text(node, found, "value")
-        path = f"{parent}.{key}" if parent else key
-        path += f"_{value}" if value else ""
-        is_shadow, _ = self._flag(found, "shadow_mode"), self._flag(found, "detailed_metric")
-        limit = self._limit(found["rate_limit"], path, is_shadow) if "rate_limit" in found else None
-        result = Node(limit)
-        if not self._put(level, key, value, result):
+        name = f"{key}_{value}" if value else key
+        path = f"{parent}.{name}" if parent else name
+        flags = {flag for flag in _FLAGS if self._flag(found, flag)}
+        if "share_threshold" in flags and "*" not in name:
+            self._say(found["share_threshold"], f"share_threshold of {path!r} needs a value with a *")
+        if not _is_null(found.get("metadata")) and not isinstance(found["metadata"], yaml.MappingNode):
+            self._say(found["metadata"], "metadata is a mapping")
+        limit = None if _is_null(found.get("rate_limit")) else self._limit(found["rate_limit"], path, flags)
+        result = Node(limit, "share_threshold" in flags)
+        if level.named.setdefault(name, result) is not result:
             self._say(node, f"descriptor {path!r} is there twice")
+        elif "*" in name:
+            level.wildcards.append(Wildcard(name, result))
         self._descriptors(found.get("descriptors"), result.below, path)
 
-    @staticmethod
-    def _put(level: Level, key: str, value: str, node: Node) -> bool:
-        """Whether the place was free."""
-        if not value:
-            return level.by_key.setdefault(key, node) is node
-        if not value.endswith("*"):
-            return level.exact.setdefault((key, value), node) is node
-        starts = level.wildcards.setdefault(key, [])
-        is_free = all(start != value[:-1] for start, _ in starts)
-        starts.append((value[:-1], node))
-        return is_free
-
-    def _limit(self, node: yaml.Node, path: str, is_shadow: bool) -> RlsLimit:
+    def _limit(self, node: yaml.Node, path: str, flags: Set[str]) -> RlsLimit:
         found = self._mapping(node, _LIMIT_KEYS)
         name = self._text(node, found, "name")
         replaces = frozenset(self._replaced(found.get("replaces"), name))
+        modes = ("shadow_mode" in flags, "quota_mode" in flags)
         if self._flag(found, "unlimited"):
-            for key in ("unit", "requests_per_unit"):
-                if key in found:
-                    self._say(found[key], f"{path!r} is unlimited and has a {key}")
-            return RlsLimit(None, 0, name or path, name, replaces, is_shadow)
+            if "unit" in found:
+                self._say(found["unit"], f"{path!r} is unlimited and has a unit")
+            return RlsLimit(None, 0, name or path, name, replaces, *modes)
         unit, requests = self._text(node, found, "unit", required=True), self._count(node, found)
         known = {each.name.lower(): each for each in Unit}
         if unit and unit.lower() not in known:
             self._say(found["unit"], f"no unit {unit!r}: use one of {', '.join(known)}")
-        return RlsLimit(known.get(unit.lower()), requests, name or path, name, replaces, is_shadow)
+        return RlsLimit(known.get(unit.lower()), requests, name or path, name, replaces, *modes)
 
     def _replaced(self, node: yaml.Node | None, name: str) -> Iterator[str]:
         for each in self._sequence(node, "replaces"):
@@ -199,7 +222,7 @@ class _Reader:
         return value
 
     def _flag(self, found: Mapping[str, yaml.Node], key: str) -> bool:
-        value = _plain(found[key]) if key in found else False
+        value = False if _is_null(found.get(key)) else _plain(found[key])
         if type(value) is not bool:
             self._say(found[key], f"{key} is true or false")
         return value is True
@@ -230,7 +253,7 @@ class _Reader:
         return found
 
     def _sequence(self, node: yaml.Node | None, what: str) -> list[yaml.Node]:
-        if node is None or (isinstance(node, yaml.ScalarNode) and _plain(node) is None):
+        if node is None or _is_null(node):
             return []
         if not isinstance(node, yaml.SequenceNode):
             self._say(node, f"{what} is a list")
@@ -239,6 +262,11 @@ class _Reader:
 
     def _say(self, node: yaml.Node, problem: str) -> None:
         self.problems.append(f"{self._file}:{node.start_mark.line + 1}: {problem}")
+
+
+def _is_null(node: yaml.Node | None) -> bool:
+    """Whether nothing is given: what is null counts as absent."""
+    return node is None or (isinstance(node, yaml.ScalarNode) and _plain(node) is None)
 
 
 def _plain(node: yaml.Node) -> Any:

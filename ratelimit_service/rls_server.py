@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple, Protocol
 
 import grpc
@@ -15,7 +15,7 @@ from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.limits import NEVER
 from ratelimit_service.rate_limit_server import RequestMetrics, handler_of
 from ratelimit_service.rls_policy import Entries, RlsLimit, RlsPolicy
-from ratelimit_service.windows import MAX_HITS, Reading, Spend, Unit, counter_key
+from ratelimit_service.windows import MAX_HITS, Reading, Spend, Unit, counter_key, passes
 
 _OK = rls_pb2.RateLimitResponse.OK
 _OVER_LIMIT = rls_pb2.RateLimitResponse.OVER_LIMIT
@@ -100,28 +100,39 @@ class RlsServer:
 def read_request(request: rls_pb2.RateLimitRequest, policy: RlsPolicy) -> list[Asked]:
     """What each descriptor asks. A limit that another one in the request replaces holds nothing."""
     found = [_find(request.domain, descriptor, policy) for descriptor in request.descriptors]
-    replaced = {name for limit in found if limit is not None for name in limit.replaces}
+    replaced = {name for limit, _ in found if limit is not None for name in limit.replaces}
     return [
-        _asked(request, descriptor, None if limit is not None and limit.name in replaced else limit)
-        for descriptor, limit in zip(request.descriptors, found, strict=True)
+        _asked(request, descriptor, None if _is_replaced(limit, replaced) else limit, counted)
+        for descriptor, (limit, counted) in zip(request.descriptors, found, strict=True)
     ]
+
+
+def _is_replaced(limit: RlsLimit | None, replaced: Set[str]) -> bool:
+    """What is unlimited stays so."""
+    return limit is not None and limit.unit is not None and limit.name in replaced
 
 
 def _entries(descriptor: ratelimit_pb2.RateLimitDescriptor) -> Entries:
     return [(entry.key, entry.value) for entry in descriptor.entries]
 
 
-def _find(domain: str, descriptor: ratelimit_pb2.RateLimitDescriptor, policy: RlsPolicy) -> RlsLimit | None:
+def _find(
+    domain: str, descriptor: ratelimit_pb2.RateLimitDescriptor, policy: RlsPolicy
+) -> tuple[RlsLimit | None, Entries]:
     """The descriptor's own `limit` comes before the policy's, in a domain that the policy knows."""
+    entries = _entries(descriptor)
     if descriptor.HasField("limit") and domain in policy.domains:
         unit = _BY_NUMBER.get(descriptor.limit.unit)
         if unit is not None:
-            return RlsLimit(unit, descriptor.limit.requests_per_unit, "override")
-    return policy.find(domain, _entries(descriptor))
+            return RlsLimit(unit, descriptor.limit.requests_per_unit, "override"), entries
+    return policy.find(domain, entries)
 
 
 def _asked(
-    request: rls_pb2.RateLimitRequest, descriptor: ratelimit_pb2.RateLimitDescriptor, limit: RlsLimit | None
+    request: rls_pb2.RateLimitRequest,
+    descriptor: ratelimit_pb2.RateLimitDescriptor,
+    limit: RlsLimit | None,
+    counted: Entries,
 ) -> Asked:
     """A descriptor's own hits come before the request's, where 0 means 1; its own 0 only asks, and so do returns."""
     if limit is None or limit.unit is None:
@@ -129,8 +140,8 @@ def _asked(
     own = descriptor.HasField("hits_addend")
     hits = descriptor.hits_addend.value if own else request.hits_addend or 1
     hits = 0 if descriptor.is_negative_hits else min(hits, MAX_HITS)
-    key = counter_key(request.domain, _entries(descriptor), limit.unit)
-    return Asked(limit, Spend(key, limit.unit, limit.requests, hits, limit.is_shadow))
+    key = counter_key(request.domain, counted, limit.unit)
+    return Asked(limit, Spend(key, limit.unit, limit.requests, hits, limit.is_shadow, limit.is_quota))
 
 
 def merged(asked: Iterable[Asked]) -> list[Spend]:
@@ -148,12 +159,14 @@ def _together(one: Spend, other: Spend) -> Spend:
         hits=min(one.hits + other.hits, MAX_HITS),
         limit=min(one.limit, other.limit),
         is_shadow=one.is_shadow and other.is_shadow,
+        is_quota=one.is_quota and other.is_quota,
     )
 
 
 def render(now_us: int, asked: Sequence[Asked], by_key: dict[str, tuple[Spend, Reading]]) -> rls_pb2.RateLimitResponse:
     """A status for each descriptor, in the order of the request."""
-    is_over = any(reading.wait_us and not spend.is_shadow for spend, reading in by_key.values())
+    pairs = by_key.values()
+    is_over = not passes([spend for spend, _ in pairs], [reading for _, reading in pairs])
     response = rls_pb2.RateLimitResponse(overall_code=_OVER_LIMIT if is_over else _OK)
     for limit, spend in asked:
         status = response.statuses.add(code=_OK)

@@ -36,13 +36,17 @@ class Unit(Enum):
 
 
 class Spend(NamedTuple):
-    """What one descriptor asks of one counter. A shadow counts, and has no effect on the request."""
+    """What one descriptor asks of one counter. A shadow counts, and has no effect on the request.
+
+    Of quotas, one that fits is enough: a request is refused when all of its quotas are over limit.
+    """
 
     key: str
     unit: Unit
     limit: int
     hits: int
     is_shadow: bool = False
+    is_quota: bool = False
 
 
 class Reading(NamedTuple):
@@ -60,8 +64,11 @@ def slot_us(unit: Unit) -> int:
 
 
 def passes(spends: Sequence[Spend], readings: Sequence[Reading]) -> bool:
-    """All are charged, or none: none if one does not fit that is not a shadow."""
-    return all(spend.is_shadow or not reading.wait_us for spend, reading in zip(spends, readings, strict=True))
+    """None is charged where one does not fit that is neither shadow nor quota, or where no quota fits."""
+    pairs = list(zip(spends, readings, strict=True))
+    quotas = [spend.is_shadow or not reading.wait_us for spend, reading in pairs if spend.is_quota]
+    others = [spend.is_shadow or not reading.wait_us for spend, reading in pairs if not spend.is_quota]
+    return all(others) and (any(quotas) or not quotas)
 
 
 def counter_key(domain: str, entries: Iterable[tuple[str, str]], unit: Unit) -> str:

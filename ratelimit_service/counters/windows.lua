@@ -7,7 +7,7 @@
 --   ARGV[at + 1]  the slot, in microseconds; 0 is an exact log
 --   ARGV[at + 2]  the limit
 --   ARGV[at + 3]  the hits
---   ARGV[at + 4]  1 for a shadow
+--   ARGV[at + 4]  1 for a shadow, 2 for a quota, 3 for both
 -- The reply: the time; then for each spend, as before it: used, when the oldest hits leave, and the wait.
 --
 -- A log is a sorted set, scored with the moment at which hits leave, of "total:hits": the total counts on, so that what
@@ -67,7 +67,7 @@ local function read(nth)
   local at = 5 * nth - 3
   local reading = {
     key = KEYS[nth], window = tonumber(ARGV[at]), slot = tonumber(ARGV[at + 1]), hits = tonumber(ARGV[at + 3]),
-    shadow = ARGV[at + 4] == '1', used = 0, leaves = 0, wait = 0, total = 0, latest = 0,
+    shadow = tonumber(ARGV[at + 4]) % 2 == 1, quota = tonumber(ARGV[at + 4]) >= 2, used = 0, leaves = 0, wait = 0, total = 0, latest = 0,
   }
   local limit = tonumber(ARGV[at + 2])
   if reading.slot == 0 then read_log(reading, limit) else read_slots(reading, limit) end
@@ -93,15 +93,22 @@ local function charge(reading)
   call('PEXPIRE', key, whole(math.ceil((reading.window + reading.slot) / 1000) + 1000))
 end
 
-local readings, passes, reply = {}, true, {now}
+-- One quota that fits is enough; of the others, all must fit. No quota at all is as good as one that fits.
+local readings, passes, quotas, fitting, reply = {}, true, 0, 0, {now}
 for nth = 1, #KEYS do
   local reading = read(nth)
   readings[nth] = reading
-  passes = passes and (reading.wait == 0 or reading.shadow)
+  local fits = reading.wait == 0 or reading.shadow
+  if reading.quota then
+    quotas, fitting = quotas + 1, fitting + (fits and 1 or 0)
+  else
+    passes = passes and fits
+  end
   reply[#reply + 1] = reading.used
   reply[#reply + 1] = reading.leaves
   reply[#reply + 1] = reading.wait
 end
+passes = passes and (quotas == 0 or fitting > 0)
 for _, reading in ipairs(readings) do
   if passes and reading.wait == 0 and reading.hits > 0 then charge(reading) end
 end

@@ -44,8 +44,8 @@ class RedisWindows:
         """One decision. `now_us` replaces the server's clock, in tests only."""
         values = [
             number
-            for _, unit, limit, hits, is_shadow in spends
-            for number in (unit.window_us, slot_us(unit), limit, hits, int(is_shadow))
+            for _, unit, limit, hits, is_shadow, is_quota in spends
+            for number in (unit.window_us, slot_us(unit), limit, hits, is_shadow + 2 * is_quota)
         ]
         names = [f"mgw:rls:{spend.key}" for spend in spends]
         now_us, *numbers = await self._store.call(self._script, (len(names), *names, now_us, *values))

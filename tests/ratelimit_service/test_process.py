@@ -217,18 +217,43 @@ def test_start_is_quick(start: Callable[..., Process]) -> None:
     assert time.monotonic() - started < 3  # 0.4 s on a quiet machine
 
 
+USERS = "{domain: shop, descriptors: [{key: user, rate_limit: {unit: minute, requests_per_unit: 30}}]}"
+FILES = """
+domain: shop
+descriptors:
+  - {key: file, value: "/*x/*", share_threshold: true, quota_mode: true, rate_limit: {unit: hour, requests_per_unit: 9}}
+  - {key: plan, quota_mode: true, rate_limit: {unit: day, requests_per_unit: 20}}
+"""
+
+
 async def test_a_yaml_policy_counts_over_replicas(start: Callable[..., Process], tmp_path: Path) -> None:
-    """With a file of envoyproxy/ratelimit's form two replicas admit exactly its limit, in any domain."""
-    policy = tmp_path / "shop.yaml"
-    policy.write_text("{domain: shop, descriptors: [{key: user, rate_limit: {unit: minute, requests_per_unit: 30}}]}")
-    request = rls_pb2.RateLimitRequest(domain="shop")
-    request.descriptors.add().entries.add(key="user", value="ann")
-    replicas = [start(MGW_POLICY_FILE=str(policy)) for _ in range(2)]
+    """With files of envoyproxy/ratelimit's form two replicas admit exactly their limits, in any domain."""
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    for name, text in (("users", USERS), ("files", FILES)):
+        (policies / f"{name}.yaml").write_text(text)
+    # The usual 20 ms are not enough for a machine that runs other tests too.
+    replicas = [start(MGW_POLICY_FILE=str(policies), MGW_STORE_TIMEOUT_SECONDS="5") for _ in range(2)]
     for replica in replicas:
         replica.wait_for("ratelimit.ready")
         await until(partial(_counts_in_the_store, replica))
+
     async with contextlib.AsyncExitStack() as stack:
         asks = [await stack.enter_async_context(asking(replica)) for replica in replicas]
-        answers = await asyncio.gather(*(asks[number % 2](request) for number in range(100)))
 
-    assert sum(answer.overall_code == rls_pb2.RateLimitResponse.OK for answer in answers) == 30
+        async def admitted(*descriptors: tuple[str, str]) -> int:
+            requests = [_a_shop_request(number, descriptors) for number in range(100)]
+            answers = await asyncio.gather(*(asks[at % 2](request) for at, request in enumerate(requests)))
+            return sum(answer.overall_code == rls_pb2.RateLimitResponse.OK for answer in answers)
+
+        assert await admitted(("user", "ann")) == 30
+        assert await admitted(("file", "/a/x/{number}")) == 9
+        # The files' quota is used up, that of the plan is not yet.
+        assert await admitted(("file", "/b/x/{number}"), ("plan", "p")) == 20
+
+
+def _a_shop_request(number: int, descriptors: tuple[tuple[str, str], ...]) -> rls_pb2.RateLimitRequest:
+    request = rls_pb2.RateLimitRequest(domain="shop")
+    for key, value in descriptors:
+        request.descriptors.add().entries.add(key=key, value=value.format(number=number))
+    return request

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ratelimit_service.errors import PolicyRejected
-from ratelimit_service.rls_policy import RlsPolicy, is_rls, load, read_texts
+from ratelimit_service.rls_policy import Node, RlsPolicy, Wildcard, is_rls, load, read_texts
 from ratelimit_service.windows import Unit
 from tests.support.yaml_texts import ALIAS_BOMB, alias_chain
 
@@ -102,20 +105,115 @@ def test_the_most_specific_limit_of_each_level_holds(
     shop: RlsPolicy, asked: str, expected: tuple[Unit | None, int] | None
 ) -> None:
     """Key and value, then wildcard, then key alone, and only at the full depth."""
-    limit = shop.find("shop", entries(asked))
+    limit, _ = shop.find("shop", entries(asked))
 
     assert (limit and (limit.unit, limit.requests)) == expected
 
 
+STARS = """
+domain: stars
+descriptors:
+  - {key: mid, value: "bar*b", rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: multi, value: "foo*bar*baz", rate_limit: {unit: minute, requests_per_unit: 2}}
+  - {key: path, value: "/api/*/resource/*/action", rate_limit: {unit: minute, requests_per_unit: 3}}
+  - {key: path, value: "/api/*", rate_limit: {unit: minute, requests_per_unit: 4}}
+  - {key: path, rate_limit: {unit: minute, requests_per_unit: 5}}
+  - {key: first, value: "*.png", rate_limit: {unit: minute, requests_per_unit: 6}}
+  - {key: any, value: "*", rate_limit: {unit: minute, requests_per_unit: 7}}
+  - {key: twice, value: "a**a", rate_limit: {unit: minute, requests_per_unit: 8}}
+  - {key: "x-*", rate_limit: {unit: minute, requests_per_unit: 9}}
+  - {key: whole_name, rate_limit: {unit: minute, requests_per_unit: 10}}
+  - key: files
+    value: "top/*"
+    share_threshold: true
+    descriptors:
+      - {key: files, value: "in*side", share_threshold: true, rate_limit: {unit: minute, requests_per_unit: 11}}
+      - {key: kind, rate_limit: {unit: minute, requests_per_unit: 12}}
+      - {key: own, value: "o*", rate_limit: {unit: minute, requests_per_unit: 13}}
+      - {key: files, value: inside, rate_limit: {unit: minute, requests_per_unit: 14}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "requests", "counted"),
+    [
+        ("mid=bar1b", 1, None),
+        ("mid=barb", 1, None),  # a star may be nothing
+        ("mid=bar1c", None, None),
+        ("mid=xbarb", None, None),
+        ("mid=ba", None, None),
+        ("multi=foo1bar2baz", 2, None),
+        ("multi=foobarbaz", 2, None),
+        ("multi=foobarbarbazbaz", 2, None),
+        ("multi=foobaz", None, None),
+        ("multi=foobazbar", None, None),
+        ("multi=foobarba", None, None),
+        ("multi=foobarbaz2", None, None),
+        ("path=/api/v1/resource/7/action", 3, None),
+        ("path=/api/v1/resource/action", 4, None),  # the two slashes are not one
+        ("path=/api/", 4, None),
+        ("path=/other", 5, None),
+        ("path=/api/*", 4, None),  # the wildcard's own text is a value like any other
+        ("first=.png", 6, None),
+        ("first=a.jpg", None, None),
+        ("any", 7, None),  # no value is an empty one
+        ("any=thing", 7, None),
+        ("twice=aa", 8, None),
+        ("twice=a", None, None),  # the two ends do not overlap
+        ("x-agent=y", 9, None),  # a star in a key
+        ("whole=name", 10, None),  # `key_value` is one text
+        ("files=top/a files=in1side", 11, "files=top/* files=in*side"),
+        ("files=top/a kind=x", 12, "files=top/* kind=x"),  # shared above, each value its own below
+        ("files=top/a own=o1", 13, "files=top/* own=o1"),  # a wildcard that is not shared
+        ("files=top/a files=inside", 14, "files=top/* files=inside"),  # word for word is no wildcard
+        ("files=top/a", None, "files=top/*"),
+    ],
+)
+def test_wildcards(asked: str, requests: int | None, counted: str | None) -> None:
+    """A star is any text wherever it stands; with share_threshold what it fits is one counter."""
+    limit, under = read_texts({"stars.yaml": STARS}).find("stars", entries(asked))
+
+    assert (limit and limit.requests) == requests
+    assert list(under) == entries(counted or asked)
+
+
+WORDS = st.text("ab", max_size=6)
+
+
+@given(st.lists(WORDS, min_size=2, max_size=4), WORDS)
+def test_a_star_is_any_text(parts: list[str], value: str) -> None:
+    """The same as a regular expression would find."""
+    expected = re.fullmatch(".*".join(parts), value) is not None
+
+    assert Wildcard("*".join(parts), Node()).fits(value) is expected
+
+
+def test_what_has_no_effect_on_decisions_is_taken() -> None:
+    """Keys that theirs has for its metrics and metadata; what is null is absent."""
+    policy = read_texts(
+        {
+            "a.yaml": "domain: d\ndescriptors:\n"
+            "  - {key: a, detailed_metric: true, value_to_metric: yes, metadata: {any: [1, {thing: 2026-01-01}]}}\n"
+            "  - {key: b, rate_limit: null, metadata: null, shadow_mode: null, value: null, descriptors: null}\n"
+            "  - {key: c, rate_limit: {unlimited: true, requests_per_unit: 3}}\n"
+            "  - {key: q, quota_mode: true, rate_limit: {unit: day, requests_per_unit: 3}}\n"
+        }
+    )
+    quota, _ = policy.find("d", [("q", "x")])
+
+    assert list(policy.domains["d"].named) == ["a", "b", "c", "q"]
+    assert quota is not None and quota.is_quota
+
+
 def test_another_domain_has_no_limits(shop: RlsPolicy) -> None:
     """A file speaks for its own domain."""
-    assert shop.find("elsewhere", [("database", "users")]) is None
+    assert shop.find("elsewhere", [("database", "users")])[0] is None
 
 
 def test_a_limit_keeps_its_name_and_flags(shop: RlsPolicy) -> None:
     """The name goes into answers; without one, metrics use the place in the file."""
-    named = shop.find("shop", entries("message_type=marketing to_number=55"))
-    shadow = shop.find("shop", entries("message_type=other"))
+    named, _ = shop.find("shop", entries("message_type=marketing to_number=55"))
+    shadow, _ = shop.find("shop", entries("message_type=other"))
 
     assert named is not None and (named.name, named.label) == ("to_one", "to_one")
     assert shadow is not None and shadow.is_shadow and (shadow.name, shadow.label) == ("", "message_type")
@@ -143,7 +241,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_directory_is_all_its_files(tmp_path: Path) -> None:
-    """A file a domain; two files for one domain are a mistake."""
+    """Files of one domain are one policy; what two of them say is a mistake of the later one."""
     limit = "descriptors: [{key: k, rate_limit: {unit: minute, requests_per_unit: 1}}]"
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(f"domain: {name}\n{limit}")
@@ -151,8 +249,15 @@ def test_a_directory_is_all_its_files(tmp_path: Path) -> None:
 
     assert set(load(tmp_path).domains) == {"one", "two"}
 
-    (tmp_path / "three.yml").write_text(f"domain: one\n{limit}")
-    with pytest.raises(PolicyRejected, match=r"three\.yml:1: domain 'one' is in another file too"):
+    more = "\n  - {key: more, rate_limit: {unit: day, requests_per_unit: 2}}"
+    (tmp_path / "three.yml").write_text(f"domain: one\ndescriptors:{more}")
+    merged = load(tmp_path)
+    limits = [merged.find("one", [(key, "x")])[0] for key in ("k", "more")]
+    assert [limit and limit.requests for limit in limits] == [1, 2]
+    assert merged.find("two", [("more", "x")])[0] is None
+
+    (tmp_path / "zero.yml").write_text("domain: one\ndescriptors: [{key: k}]")
+    with pytest.raises(PolicyRejected, match=r"zero\.yml:2: descriptor 'k' is there twice"):
         load(tmp_path)
 
 

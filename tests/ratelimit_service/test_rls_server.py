@@ -26,6 +26,12 @@ descriptors:
   - {key: everyone, rate_limit: {unit: day, requests_per_unit: 1000}}
   - {key: trial, shadow_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
   - {key: staff, rate_limit: {unit: minute, requests_per_unit: 50, name: staff, replaces: [{name: per-user}]}}
+  - {key: plan, value: small, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: plan, value: large, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 3}}
+  - {key: plan, value: tried, quota_mode: true, shadow_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: file, value: "*.png", share_threshold: true, rate_limit: {unit: minute, requests_per_unit: 2}}
+  - {key: gone, rate_limit: {unlimited: true, name: gone}}
+  - {key: goes, rate_limit: {unit: minute, requests_per_unit: 1, replaces: [{name: gone}]}}
 """
 OK, OVER = rls_pb2.RateLimitResponse.OK, rls_pb2.RateLimitResponse.OVER_LIMIT
 Units = rls_pb2.RateLimitResponse.RateLimit
@@ -188,3 +194,45 @@ async def test_over_a_real_port(server: RlsServer) -> None:
     await running.stop(0)
 
     assert sum(answer.overall_code == OK for answer in answers) == 3
+
+
+async def test_quotas_refuse_together(server: RlsServer) -> None:
+    """One that has room lets the request pass; the status of one that is over says so all the same."""
+    asked = a_request([("plan", "small")], [("plan", "large")])
+    answers = [await server.should_rate_limit(asked) for _ in range(5)]
+
+    assert [answer.overall_code for answer in answers] == [OK, OK, OK, OVER, OVER]
+    assert [codes(answer) for answer in answers] == [[OK, OK], [OVER, OK], [OVER, OK], [OVER, OVER], [OVER, OVER]]
+    assert [answer.statuses[1].limit_remaining for answer in answers] == [2, 1, 0, 0, 0]
+
+
+async def test_a_quota_does_not_open_a_limit(server: RlsServer) -> None:
+    """A descriptor that is no quota refuses by itself, and one quota alone is a limit."""
+    beside = a_request([("path", "/slow")], [("plan", "large")])
+    assert [(await server.should_rate_limit(beside)).overall_code for _ in range(3)] == [OK, OK, OVER]
+
+    alone = a_request([("plan", "small")])
+    assert [(await server.should_rate_limit(alone)).overall_code for _ in range(2)] == [OK, OVER]
+
+
+async def test_a_quota_in_shadow_is_never_over(server: RlsServer) -> None:
+    """So the other quotas refuse nothing beside it."""
+    asked = a_request([("plan", "tried")], [("plan", "small")])
+    answers = [await server.should_rate_limit(asked) for _ in range(3)]
+
+    assert [answer.overall_code for answer in answers] == [OK, OK, OK]
+    assert codes(answers[2]) == [OK, OVER]
+
+
+async def test_a_shared_threshold(server: RlsServer) -> None:
+    """All values that the wildcard fits spend from one counter."""
+    answers = [await server.should_rate_limit(a_request([("file", f"{name}.png")])) for name in "abc"]
+
+    assert [answer.overall_code for answer in answers] == [OK, OK, OVER]
+
+
+async def test_unlimited_is_not_replaced(server: RlsServer) -> None:
+    """What another limit replaces is a limit."""
+    response = await server.should_rate_limit(a_request([("gone", "x")], [("goes", "x")]))
+
+    assert [status.limit_remaining for status in response.statuses] == [MAX_HITS, 0]

@@ -12,19 +12,24 @@ from hypothesis import strategies as st
 
 from ratelimit_service.counters.windows import MemoryWindows, RedisWindows
 from ratelimit_service.limits import NEVER, SECOND_US
-from ratelimit_service.windows import SLOTS, Reading, Spend, Unit, counter_key, slot_us
+from ratelimit_service.windows import SLOTS, Reading, Spend, Unit, counter_key, passes, slot_us
 
 START = 1_800_000_000 * SECOND_US
-Step = tuple[int, list[tuple[int, Unit, int, int, bool]]]
+Wanted = tuple[int, Unit, int, int, bool, bool]
+Step = tuple[int, list[Wanted]]
 
-SPENDS = st.tuples(st.integers(0, 2), st.sampled_from(Unit), st.integers(0, 12), st.integers(0, 5), st.booleans())
+MODES = (st.booleans(), st.booleans())
+SPENDS = st.tuples(st.integers(0, 2), st.sampled_from(Unit), st.integers(0, 12), st.integers(0, 5), *MODES)
 STEPS = st.lists(st.tuples(st.integers(0, 45 * SECOND_US), st.lists(SPENDS, min_size=1, max_size=3)), max_size=30)
 
 
-def spends_of(wanted: list[tuple[int, Unit, int, int, bool]]) -> list[Spend]:
+def spends_of(wanted: list[Wanted]) -> list[Spend]:
     """One spend a counter, as the server sees to; the unit is part of the name."""
-    named = {f"{unit.name}{number}": (unit, limit, hits, shadow) for number, unit, limit, hits, shadow in wanted}
-    return [Spend(key, *rest) for key, rest in named.items()]
+    named = {
+        (key := f"{unit.name}{number}"): Spend(key, unit, limit, hits, shadow, quota)
+        for number, unit, limit, hits, shadow, quota in wanted
+    }
+    return list(named.values())
 
 
 @settings(max_examples=150, deadline=None)
@@ -57,12 +62,12 @@ async def test_the_wait_is_enough_and_not_too_long(unit: Unit) -> None:
     """At the told moment the request passes; a microsecond before it does not."""
     full, one = Spend("k", unit, 3, 3), Spend("k", unit, 3, 1)
 
-    for early_us, passes in ((1, False), (0, True)):
+    for early_us, is_enough in ((1, False), (0, True)):
         counters = MemoryWindows(10)
         await counters.spend([full], START)
         _, (refused,) = await counters.spend([one], START + 5)
         _, (again,) = await counters.spend([one], START + 5 + refused.wait_us - early_us)
-        assert (again.wait_us == 0) is passes
+        assert (again.wait_us == 0) is is_enough
 
 
 async def test_all_are_charged_or_none() -> None:
@@ -88,6 +93,31 @@ async def test_a_shadow_refuses_nothing() -> None:
 
     assert (shaded.used, counted.used) == (1, 3)
     assert shaded.wait_us > 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(*MODES, st.booleans()), max_size=5))
+def test_which_requests_pass(asked: list[tuple[bool, bool, bool]]) -> None:
+    """Refused is what has a plain limit exceeded, or all of its quotas; a shadow is never exceeded."""
+    spends = [Spend(str(at), Unit.DAY, 1, 1, shadow, quota) for at, (shadow, quota, _) in enumerate(asked)]
+    readings = [Reading(0, 0, int(over)) for _, _, over in asked]
+    exceeded = [(quota, over and not shadow) for shadow, quota, over in asked]
+
+    plain = sum(over for quota, over in exceeded if not quota)
+    quotas, failed = sum(quota for quota, _ in exceeded), sum(quota and over for quota, over in exceeded)
+    assert passes(spends, readings) is not (plain > 0 or (quotas > 0 and quotas == failed))
+
+
+async def test_a_quota_that_is_full_is_not_charged() -> None:
+    """The other one is, and lets the request pass until it is full too."""
+    counters = MemoryWindows(10)
+    small, large = (Spend(str(limit), Unit.MINUTE, limit, 1, is_quota=True) for limit in (1, 3))
+
+    for number in range(4):
+        await counters.spend([small, large], START + number)
+    _, readings = await counters.spend([small, large], START + 4)
+
+    assert [reading.used for reading in readings] == [1, 3]
 
 
 async def test_more_than_the_limit_never_fits() -> None:
