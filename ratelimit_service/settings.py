@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service_kit import settings as kit
+from service_kit.errors import StartFailed
 from service_kit.settings import ServiceSettings, variable
 from service_kit.store_url import StoreUrl, read_store_url
+from service_kit.tls_files import check_files
 
 
 @dataclass(frozen=True)
@@ -44,4 +46,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Settings from the environment. Raises StartFailed, in one line, with every variable that does not fit."""
     settings = kit.read(Settings, environment)
     settings.check_policy_source()
+    try:
+        check_files(settings.redis_url)
+    except ValueError as error:
+        raise StartFailed(f"REDIS_URL: {error}") from error
     return settings

@@ -18,6 +18,7 @@ from controlplane.local.plan import Surroundings, fixed_ports, plan, port_names
 from controlplane.local.resources import default_config
 from controlplane.local.runfile import Lock, RunDirectory, make_secret, read_run, read_secret
 from service_kit.store_url import read_store_url
+from service_kit.tls_files import check_files
 
 DEFAULT_DIRECTORY = Path(".mgw")
 
@@ -151,7 +152,7 @@ def _redis_of(given: str | None, environment: Mapping[str, str]) -> str:
     if text in ("", EMBEDDED):
         return EMBEDDED
     try:
-        read_store_url(text)
+        check_files(read_store_url(text))
     except ValueError as error:
         raise Failure(f"{name}: {error}", USAGE) from error
     return text

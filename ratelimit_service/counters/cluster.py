@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
-from ratelimit_service.counters.connect import check_files, connector, node_connector, read_slots, slot_of
+from ratelimit_service.counters.connect import connector, node_connector, read_slots, slot_of
 from ratelimit_service.counters.eviction import Eviction, together
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
@@ -27,7 +27,6 @@ def open_counters(
     """The counters that the URL names."""
     if url.kind != "cluster":
         return RedisCounters(connector(url), metrics, local, timeout_seconds)
-    check_files(url.tls)
 
     def open_node(address: Address, node_metrics: StoreMetrics, owns: Callable[[str], bool]) -> RedisCounters:
         return RedisCounters(node_connector(address, url), node_metrics, local, timeout_seconds, owns)

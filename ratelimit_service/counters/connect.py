@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from ratelimit_service.errors import CountersUnavailable
-from service_kit.errors import StartFailed
 from service_kit.store_url import Address, Login, StoreUrl, Tls, show_address
 
 Connect = Callable[[], Awaitable[AbstractConnection]]
@@ -30,12 +28,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 def connector(url: StoreUrl) -> Connect:
-    """How to open a connection to the store that the URL names, which is no cluster.
-
-    Raises StartFailed where a file that it names is unfit.
-    """
-    check_files(url.tls)
-    check_files(url.sentinel_tls)
+    """How to open a connection to the store that the URL names, which is no cluster."""
     if url.kind == "sentinel":
         return _sentinel_connector(url)
     if url.kind == "socket":
@@ -46,29 +39,6 @@ def connector(url: StoreUrl) -> Connect:
 def node_connector(address: Address, url: StoreUrl) -> Connect:
     """How to open a connection to one server, with the URL's login and TLS."""
     return lambda: _open(_connection(address, url.db, url.login, url.tls))
-
-
-def check_files(tls: Tls | None) -> None:
-    """Raises StartFailed, in one line, where TLS could not begin with these files."""
-    if tls is None:
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=tls.ca_file)
-        except OSError as error:  # an SSLError is one
-            raise StartFailed(f"REDIS_URL: ssl_ca_certs: {_why(error, 'no certificate in PEM')}") from error
-    if tls.cert_file is not None:
-        try:
-            # A password function, since without one OpenSSL asks at the terminal.
-            context.load_cert_chain(tls.cert_file, tls.key_file, lambda: tls.key_password or "")
-        except OSError as error:
-            what = _why(error, "not a certificate with its key in PEM, or the wrong ssl_password")
-            raise StartFailed(f"REDIS_URL: ssl_certfile, ssl_keyfile: {what}") from error
-
-
-def _why(error: OSError, otherwise: str) -> str:
-    return otherwise if isinstance(error, ssl.SSLError) or error.strerror is None else error.strerror
 
 
 def _connection(address: Address, db: int, login: Login, tls: Tls | None) -> AbstractConnection:

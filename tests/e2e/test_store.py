@@ -91,7 +91,13 @@ def _health_if(gateway: Gateway, status: str) -> dict[str, Any] | None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:hush@127.0.0.1:99999", "redis+sentinel://:hush@127.0.0.1", "rediss://hush#@h"]
+    "url",
+    [
+        "redis://:hush@127.0.0.1:99999",
+        "redis+sentinel://:hush@127.0.0.1",
+        "rediss://hush#@h",
+        "rediss://:hush@h?ssl_ca_certs=/nowhere.pem",
+    ],
 )
 def test_a_store_that_cannot_be_is_one_line(tmp_path: Path, url: str) -> None:
     """`mgw up` starts nothing, and repeats nothing of it."""

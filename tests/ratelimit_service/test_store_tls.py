@@ -14,7 +14,6 @@ import pytest
 from ratelimit_service.counters.cluster import ClusterCounters, open_counters
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.redis import RedisCounters
-from service_kit.errors import StartFailed
 from service_kit.store_url import read_store_url
 from tests.ratelimit_service.conftest import StartServer
 from tests.ratelimit_service.test_topologies import a_charge
@@ -221,26 +220,3 @@ def _knows_all(client: Any) -> bool:
         "cluster_state:ok" in repr(state).replace("'", "").replace(": ", ":")
         and len(client.execute_command("CLUSTER", "SLOTS")) == 2
     )
-
-
-@pytest.mark.parametrize(
-    "scheme", ["rediss://h", "rediss+sentinel://h/m", "rediss+cluster://h", "redis+sentinel://h/m"]
-)
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ("ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs: No such file"),
-        ("ssl_ca_certs={here}", "ssl_ca_certs: no certificate in PEM"),
-        ("ssl_certfile=/nowhere/c.pem", "ssl_certfile, ssl_keyfile: No such file"),
-        ("ssl_certfile={here}&ssl_password=hush", "ssl_certfile, ssl_keyfile: not a certificate with its key in PEM"),
-    ],
-)
-def test_files_are_looked_at_at_start(scheme: str, options: str, says: str, recorder: Any) -> None:
-    """A file that is not there, or is something else, stops the start in one line."""
-    sentinel_tls = "&sentinel_tls=true" if "sentinel" in scheme else ""
-    url = read_store_url(f"{scheme}?{options.format(here=__file__)}{sentinel_tls}")
-    with pytest.raises(StartFailed, match=f"^REDIS_URL: {says}") as failed:
-        open_counters(url, recorder, None, 0.1)
-
-    assert "\n" not in str(failed.value)
-    assert "hush" not in str(failed.value)
