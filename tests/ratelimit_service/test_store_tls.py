@@ -129,12 +129,16 @@ async def test_login(start_server: StartServer, free_port: Any, recorder: Any, u
 
 
 async def test_ipv6(start_server: StartServer, free_port: Any, recorder: Any, until: Any) -> None:
-    """An IPv6 address in brackets."""
-    port = free_port()
-    start_server(port, "--bind", "127.0.0.1", "::1")
-    async with opened(f"redis://[::1]:{port}", recorder) as counters:
-        await until(lambda: counters.is_up)
-        assert await used(counters) == 0
+    """An IPv6 address in brackets, of a server and of a cluster whose nodes tell such addresses."""
+    port, bus = free_port(), free_port()
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-announce-ip", "::1")
+    _, client = start_server(port, "--bind", "127.0.0.1", "::1", *options)
+    command: Any = client.execute_command
+    command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    for number, scheme in enumerate(("redis", "redis+cluster")):
+        async with opened(f"{scheme}://[::1]:{port}", recorder) as counters:
+            await until(lambda: counters.is_up, 10)
+            assert await used(counters) == number
 
 
 async def test_sentinel_with_its_own_login_and_tls(
@@ -144,7 +148,11 @@ async def test_sentinel_with_its_own_login_and_tls(
     port, sentinel_port = free_port(), free_port()
     start_server(port, "--requirepass", "servers", password="servers")
     context = authority.server_context("127.0.0.1")
-    with tls_relay(port, context) as server, tls_relay(sentinel_port, context) as sentinel:
+    with (
+        tls_relay(port, context) as server,
+        tls_relay(sentinel_port, context) as sentinel,
+        tls_relay(sentinel_port, authority.server_context("::1"), host="::1") as sentinel_by_ipv6,
+    ):
         configuration = ca_file.with_name("sentinel.conf")
         configuration.write_text(
             f"sentinel monitor mymaster 127.0.0.1 {server.port} 1\n"
@@ -161,11 +169,12 @@ async def test_sentinel_with_its_own_login_and_tls(
         by_tls = server.encrypted, sentinel.encrypted
         assert min(by_tls) > 0
 
-        url = f"redis+sentinel://:servers@{seeds}/mymaster?sentinel_tls=true&{options}"
+        by_ipv6 = f"127.0.0.1:1,[::1]:{sentinel_by_ipv6.port}"
+        url = f"redis+sentinel://:servers@{by_ipv6}/mymaster?sentinel_tls=true&{options}"
         async with opened(url, recorder) as counters:
             await until(lambda: counters.is_up, 10)
             assert await used(counters) == 1
-        assert (server.encrypted, sentinel.encrypted > by_tls[1]) == (by_tls[0], True)
+        assert (server.encrypted, sentinel_by_ipv6.encrypted > 0) == (by_tls[0], True)
 
         recorder.states.clear()
         wrong = options.replace("sentinels", "hush")
