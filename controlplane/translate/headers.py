@@ -24,9 +24,9 @@ class Header(StrEnum):
     """The path is malformed or hides something; the value is `Mark.PATH`.
     Set: request_filter.lua. Read: the first route and the local reply, which make it a 400. Reaches no upstream."""
 
-    CODING = "x-mgw-transfer-encoding"
-    """The client's Transfer-Encoding, which Envoy removes before the filters.
-    Set: early header mutation. Read and removed: request_filter.lua."""
+    UNFIT = "x-mgw-unfit"
+    """What is wrong with the header fields as a whole: `Mark.FIELDS` or `Mark.PATH`; usually absent.
+    Set: early header mutation. Read: request_filter.lua, which rejects the request. Reaches no upstream."""
 
     REJECTED = "x-mgw-rejected"
     """Why the request filter ends the request: `Mark.NO_TOKEN`, `BODY`, `FIELDS` or `OVER_LIMIT`.

@@ -143,7 +143,7 @@ def _request_timeout(listener: Listener) -> Duration:
 
 
 def _for_both_protocols(listener: Listener) -> protos.protocol.HttpProtocolOptions:
-    """The codecs let twice the fields pass: the request filter answers what is between. See lua/field_limits.lua."""
+    """The codecs let twice the fields pass: the request filter answers what is between. See `early_headers`."""
     return protos.protocol.HttpProtocolOptions(
         idle_timeout=protos.duration(CLIENT_IDLE_TIMEOUT_SECONDS),
         headers_with_underscores_action=early_headers.underscores(listener),

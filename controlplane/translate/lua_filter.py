@@ -35,8 +35,6 @@ def request_filter(config: GatewayConfig) -> str:
         "in_quotas": rate_limit_quota.is_used(config),
         "ipv4_prefix": config.limits.ipv4_prefix,
         "ipv6_prefix": config.limits.ipv6_prefix,
-        "max_fields": config.listener.max_headers,
-        "max_field_bytes": config.listener.max_header_kib * 1024,
         **masking.constants(config),
     }
     left_out = set()

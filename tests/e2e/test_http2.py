@@ -124,3 +124,14 @@ async def test_a_malformed_request_is_logged(plain: Gateway) -> None:
     assert await until(lambda: len(lines()) > before, 15)
     assert {(line["level"], line["error"]) for line in lines()} == {("WARN", "BAD_REQUEST")}
     assert {line["details"].partition(".")[0] for line in lines()} == {"http2"}
+
+
+@pytest.mark.parametrize(("count", "status"), [(100, 200), (101, 431)])
+async def test_the_limit_of_fields_is_exact_on_both_protocols(plain: Gateway, count: int, status: int) -> None:
+    """Beside the pseudo-headers, of which Host is one."""
+    more = [(f"x-{number}", "1") for number in range(count)]
+
+    over_http1 = plain.ask(PATH, headers=more)
+    outcome, _ = await beside_others(plain, request(PATH, *more))
+
+    assert (over_http1.status, outcome.status) == (status, status)

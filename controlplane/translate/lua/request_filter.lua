@@ -5,16 +5,16 @@
 -- leases are nil where they are turned off.
 -- Gives: envoy_on_request(handle), envoy_on_response(handle), which Envoy calls.
 
-local names, config, worker, route_settings, in_flight, request_path, request_ids, field_limits, reject, hop_by_hop,
+local names, config, worker, route_settings, in_flight, request_path, request_ids, reject, hop_by_hop,
   address, caller, forwarded, decision_cache, leases = ...
 
-local IDENTITY, COUNTER, CODING = names.header.IDENTITY, names.header.COUNTER, names.header.CODING
+local IDENTITY, COUNTER, UNFIT = names.header.IDENTITY, names.header.COUNTER, names.header.UNFIT
 local AUTHZ, REASON, mark = names.namespace.AUTHZ, names.key.REASON, names.mark
-local ADDRESS, NO_TOKEN = names.header.ADDRESS, mark.NO_TOKEN
+local ADDRESS, NO_TOKEN, FIELDS = names.header.ADDRESS, mark.NO_TOKEN, mark.FIELDS
 local KNOWN, UNVERIFIED = mark.KNOWN, mark.UNVERIFIED
 local API_KEY_HEADER, VERIFIED_HERE, IN_QUOTAS = config.api_key_header, config.verified_here, config.in_quotas
 
-local accept_ids, fields_hold = request_ids.accept, field_limits.hold
+local accept_ids, is_usual_path = request_ids.accept, request_path.is_usual
 local show, clean, reject_request = request_path.show, request_path.clean, request_path.reject
 local reject_fields, reject_body, reject_no_token = reject.fields, reject.body, reject.no_token
 local now_seconds, settings_of = worker.now_seconds, route_settings.of
@@ -67,11 +67,11 @@ local function client_address(handle)
 end
 
 -- Rejects what the headers alone say is too large or has no credentials. Sets the caller if this worker knows it, and
--- spends from its lease. Who is not known here is verified by Envoy if it
--- has the keys, else authz is asked.
-local function identify(handle, headers, length)
+-- spends from its lease. Who is not known here is verified by Envoy if it has the keys, else authz is asked.
+local function identify(handle, headers)
   local settings = settings_of(handle)
   if settings == nil then return end
+  local length = headers:get("content-length")
   if length ~= nil and tonumber(length) > tonumber(settings.max_body) then return reject_body(headers) end
   if settings.counter ~= nil then headers:replace(COUNTER, settings.counter) end
   if settings.auth == nil then return name_network(handle, headers) end
@@ -92,6 +92,11 @@ local function identify(handle, headers, length)
   end
 end
 
+local function refuse(handle, headers, unfit)
+  if unfit == FIELDS then return reject_fields(headers) end
+  return reject_request(handle, headers)
+end
+
 local function on_request(handle)
   local headers = handle:headers()
   accept_ids(headers)
@@ -101,14 +106,11 @@ local function on_request(handle)
     handle:respond({[":status"] = "400"}, "")
     return
   end
-  show(handle, raw)
-  local are_few, length, coding = fields_hold(headers)
-  if not are_few then return reject_fields(headers) end
-  if coding then
-    headers:remove(CODING)
-    if handle:streamInfo():protocol() == "HTTP/1.0" then return reject_request(handle, headers) end -- RFC 9112, 6.1
-  end
-  if clean(handle, headers, raw) then identify(handle, headers, length) end
+  local is_usual = is_usual_path(raw)
+  if not is_usual then show(handle, raw) end
+  local unfit = headers:get(UNFIT)
+  if unfit ~= nil then return refuse(handle, headers, unfit) end
+  if is_usual or clean(handle, headers, raw) then identify(handle, headers) end
 end
 
 -- What the request left for its response.

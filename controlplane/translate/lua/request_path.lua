@@ -1,7 +1,7 @@
 -- A request's path and query: put in order, or the request is rejected; and what the log may show of both.
 --
 -- Needs: names, config (query), path, mask.
--- Gives: show(handle, raw), clean(handle, headers, raw), reject(handle, headers).
+-- Gives: is_usual(raw), show(handle, raw), clean(handle, headers, raw), reject(handle, headers).
 
 local names, config, path, mask = ...
 
@@ -11,6 +11,20 @@ local GATEWAY, QUERY_KEY, PATH_KEY = names.namespace.GATEWAY, names.key.QUERY, n
 local is_plain, normalised, is_visible = path.is_plain, path.normalised, path.is_visible
 local masked_path = mask.path
 local shown_query = ({full = mask.printable, masked = mask.query})[config.query] -- nil: the log has no queries
+
+-- Paths that were found to need nothing done, for the usual ones repeat. All are dropped when there are too many.
+local MAX_PATHS, MAX_LENGTH = 4000, 128
+local usual, count = {}, 0
+
+local function is_usual(raw)
+  return usual[raw] ~= nil
+end
+
+local function keep(raw)
+  if #raw > MAX_LENGTH then return end
+  if count == MAX_PATHS then usual, count = {}, 0 end
+  usual[raw], count = true, count + 1
+end
 
 local function reject(handle, headers)
   headers:replace(BAD_REQUEST, BAD_PATH) -- the first route makes it a 400, after CORS set its headers
@@ -38,7 +52,10 @@ end
 local function clean(handle, headers, raw)
   local plain, query = parts(raw)
   if query and not is_visible(query) then return reject(handle, headers) end
-  if is_plain(plain) then return true end
+  if is_plain(plain) then
+    if query == nil and masked_path(plain) == plain then keep(raw) end
+    return true
+  end
   local normal = normalised(plain)
   if normal == plain then return true end
   if normal == nil then return reject(handle, headers) end
@@ -47,4 +64,4 @@ local function clean(handle, headers, raw)
   return true
 end
 
-return {show = show, clean = clean, reject = reject}
+return {is_usual = is_usual, show = show, clean = clean, reject = reject}
