@@ -74,9 +74,10 @@ class Limiter:
         lease = self._leases.grant(charges[0].key, report, leased, charges[0].hits) if report and leased else None
         if self._local is not None:
             if leased:  # the store holds it at the lease's end
-                self._local.observe(with_prepaid(charges, leased), now_us + lease_request.span_us, readings)
+                held_us = now_us + lease_request.span_us
+                self._local.observe(with_prepaid(charges, leased), now_us, readings, plan.replicas, held_us)
             else:
-                self._local.observe(charges, now_us, readings)
+                self._local.observe(charges, now_us, readings, plan.replicas)
         shadows = shadows_over_limit(now_us, charges, readings)
         return Decision(judge(now_us, charges, readings), EXACT, shadows, lease)
 

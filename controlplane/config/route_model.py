@@ -61,7 +61,8 @@ class Route(Model):
     """The largest request body, in bytes, instead of the listener's."""
     buffer_request: bool = False
     """Whether the body is held until it is complete, so that the upstream sees all of it or nothing. A body streams
-    otherwise. Held bodies cost memory: up to `max_request_bytes` for each request in progress.
+    otherwise. Held bodies cost memory: up to `max_request_bytes` for each request in progress. Limits count a request
+    when its headers come. The upstream sees a held one later: `listener.request_timeout_seconds` bounds by how much.
     """
     cost: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many requests one request counts as."""

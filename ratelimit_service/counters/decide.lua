@@ -63,7 +63,7 @@ local function read(nth)
   local level, stamp, serial = read_state(held[1])
   if level then
     if stamp > now then
-      move_to_now(log)
+      move_to_now(log, stamp)
       call('SET', bucket, state_of(level, now, serial), 'PX', lifetime(level, refill))
       call('PEXPIRE', log, lifetime(level, refill))
       stamp = now

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ratelimit_service.clocks import wall_clock_us
 from ratelimit_service.counters.base import CounterReply, Verb
-from ratelimit_service.counters.share import charge_share, read_share
-from ratelimit_service.counters.tally import Tally
+from ratelimit_service.counters.share import charge_share, is_over_a_share, read_share
+from ratelimit_service.counters.tally import News, Tally
 from ratelimit_service.leases import NO_LEASE, LeaseRequest
 from ratelimit_service.limits import WINDOW_US, Charge, CounterKey, Override, Reading, charged, limit_of, request_passes
 
@@ -27,6 +27,7 @@ class MemoryCounters:
         self._max_tallies = max_tallies
         self._clock = clock
         self._quiet_us = quiet_us
+        self._news: dict[CounterKey, News] = {}
 
     def __len__(self) -> int:
         return len(self._tallies)
@@ -54,16 +55,43 @@ class MemoryCounters:
                 charge_share(tally, now_us, charge, reading, replicas)
         return CounterReply(now_us, readings)
 
-    def observe(self, charges: Sequence[Charge], store_us: int, readings: Sequence[Reading]) -> None:
-        """Follow a reply of the store, which holds the charges at `store_us` of its clock."""
+    def observe(
+        self,
+        charges: Sequence[Charge],
+        store_us: int,
+        readings: Sequence[Reading],
+        replicas: int = 1,
+        held_us: int | None = None,
+    ) -> None:
+        """Follow a reply of the store. It holds the charges at `held_us` of its clock, if that is not `store_us`.
+
+        Who is over one replica's share becomes news for the others.
+        """
         now_us = self._clock()
+        held_us = store_us if held_us is None else held_us
         passes = request_passes(charges, readings)
         for (tally, charge), reading in zip(self._held(charges, now_us), readings, strict=True):
             hits, level = charged(charge, reading, passes)
+            limit = reading.limit(charge.rule)
+            news = News(store_us, reading.used + hits, level, limit.refill)
             tally.override = reading.override
-            tally.observe(now_us, reading.used + hits, level, hits, reading.limit(charge.rule), store_us)
+            tally.observe(now_us, hits, news, held_us)
             if hits:
-                tally.confirmed_at_us = store_us
+                tally.confirmed_at_us = held_us
+            if replicas > 1 and is_over_a_share(news.used, level, limit, replicas):
+                self._news[charge.key] = news
+
+    def take_news(self) -> dict[CounterKey, News]:
+        """Who was found over a share since the last call."""
+        news, self._news = self._news, {}
+        return news
+
+    def learn(self, told: Sequence[tuple[CounterKey, News]], store_now_us: int) -> None:
+        """Follow the news of other replicas."""
+        now_us = self._clock()
+        for key, news in told:
+            self._make_room(now_us, 1)
+            self._tally(key).learn(now_us, news, store_now_us)
 
     async def operate(self, key: CounterKey, verb: Verb, *values: int | str) -> int:
         """Change one counter for an operator; see operate.lua."""

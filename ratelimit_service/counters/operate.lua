@@ -24,7 +24,7 @@ end
 
 -- After a clock that went back, what lies in the future happened now.
 local function not_after_now(stamp)
-  if stamp > now then move_to_now(log) end
+  if stamp > now then move_to_now(log, stamp) end
   return math.min(stamp, now)
 end
 

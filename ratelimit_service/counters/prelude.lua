@@ -54,9 +54,11 @@ local function write_settlement(key, amended, held, known)
   call('SET', key, state_of(amended, held, known), 'PX', 61000)
 end
 
--- The clock went back (a failover, a step): what lies in the future happened now, or its caller would be locked out.
-local function move_to_now(log)
-  for _, member in ipairs(call('ZRANGEBYSCORE', log, '(' .. whole(now), '+inf')) do
-    call('ZADD', log, 'XX', now, member)
+-- The clock went back (a failover, a step): what lies in the future happened now, or its caller would be locked out. What
+-- lay in the future of `stamp`, the last charge, is leased, and may still be spent for as long.
+local function move_to_now(log, stamp)
+  local future = call('ZRANGEBYSCORE', log, '(' .. whole(now), '+inf', 'WITHSCORES')
+  for at = 1, #future, 2 do
+    call('ZADD', log, 'XX', whole(now + math.max(0, future[at + 1] - stamp)), future[at])
   end
 end

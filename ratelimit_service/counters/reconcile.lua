@@ -39,7 +39,7 @@ local function write(score, hits)
 end
 
 local function has_kept(score)
-  if score > now + SECOND then return not (is_new or is_emptied) end -- its clock went back, and has moved the score
+  if score > now then return not (is_new or is_emptied) end -- its clock went back, and has moved the score
   return score <= amended or call('ZCOUNT', log, whole(score), whole(score)) > 0
 end
 

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from ratelimit_service.counters import eviction
 from ratelimit_service.counters.base import CounterReply, StoreMetrics, Verb
 from ratelimit_service.counters.connect import CONNECT_SECONDS, Connect
+from ratelimit_service.counters.digest import EVERY_SECONDS, Digest
 from ratelimit_service.counters.link import Link
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.scripts import (
@@ -59,6 +60,7 @@ class RedisCounters:
         """
         self._connect = connect
         self._metrics = metrics
+        self._digest = None if local is None else Digest(local, self._ask)
         self._settlement = None if local is None else Settlement(local, metrics, owns, self._ask)
         self._timeout_seconds = timeout_seconds
         self._owns = owns
@@ -113,11 +115,12 @@ class RedisCounters:
             await self._prepare(link)
             self._link = link
             self._metrics.store_up()
-            watching = asyncio.create_task(self._watch_eviction(link))
+            beside = [asyncio.create_task(work) for work in (self._watch_eviction(link), self._tell_others(link))]
             try:
                 await running
             finally:
-                watching.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             self._link = None
             running.cancel()
@@ -140,6 +143,13 @@ class RedisCounters:
             return None
         return eviction.read_eviction(b"\r\n".join(sections), self._evicted)
 
+    async def _tell_others(self, link: Link) -> None:
+        """Who has spent much, as long as the connection lasts."""
+        while self._digest is not None:
+            await asyncio.sleep(EVERY_SECONDS)
+            with contextlib.suppress(CountersUnavailable):  # the link, or these keys alone, have failed: both are told
+                await self._digest.exchange(link, self._own_prefix("store"))
+
     def _lost(self, reason: str) -> None:
         self._reason = reason
         self._metrics.store_down(reason)
@@ -151,16 +161,21 @@ class RedisCounters:
 
     async def _prepare(self, link: Link) -> None:
         """Scripts, a write test, then what was spent meanwhile. A store that cannot do these is not back."""
+        prefix = self._own_prefix("store")
         async with asyncio.timeout(CONNECT_SECONDS):
-            for script in (self._decide, Settlement.script, self._operate):
+            for script in (self._decide, Settlement.script, Digest.script, self._operate):
                 await link.ask("SCRIPT", "LOAD", script.source)
-            await link.ask("SET", self._own_key("probe"), "1", "PX", "1000")
+            await link.ask("SET", f"{prefix}probe", "1", "PX", "1000")
         if self._settlement is not None:
-            await self._settlement.settle(link, self._own_key("mark"))
+            await self._settlement.settle(link, f"{prefix}mark")
+        if self._digest is not None:
+            self._digest.begin()
+            with contextlib.suppress(CountersUnavailable):
+                await self._digest.exchange(link, prefix)
 
-    def _own_key(self, name: str) -> str:
-        """A key of this name that is on this server."""
-        return next(key for number in itertools.count() if self._owns(key := f"mgw:{name}:{number}"))
+    def _own_prefix(self, name: str) -> str:
+        """Keys that begin so are on this server, in one slot."""
+        return next(key for number in itertools.count() if self._owns(key := f"mgw:{{{name}:{number}}}"))
 
     async def _ask(self, link: Link, script: Script, arguments: Arguments) -> Any:
         try:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from ratelimit_service.clocks import wall_clock_us
 from ratelimit_service.counters.base import StoreMetrics
 from ratelimit_service.counters.link import Link
@@ -41,10 +43,10 @@ class Settlement:
     async def settle(self, link: Link, mark_key: str) -> None:
         """Tell the store of every caller that counts. Bounded in time: the least recently seen are left out."""
         mark = await _read_mark(link, mark_key)
-        is_emptied = self._mark is not None and mark != self._mark
+        is_emptied = None not in (mark, self._mark) and mark != self._mark
         ahead_us = await _read_clock(link) - wall_clock_us()
         await self._tell_all(link, ahead_us, is_emptied)
-        self._mark = mark
+        self._mark = mark or self._mark
 
     async def _tell_all(self, link: Link, ahead_us: int, is_emptied: bool) -> None:
         deadline = time.monotonic() + _SECONDS
@@ -77,10 +79,16 @@ class Settlement:
         await self._run_script(link, self.script, arguments)
 
 
-async def _read_mark(link: Link, key: str) -> bytes:
-    """A store's mark; another one means that it came back empty. It is made by whoever comes first."""
+async def _read_mark(link: Link, key: str) -> bytes | None:
+    """A store's mark; another one means that it came back empty. It is made by whoever comes first.
+
+    None where something else has the key: that is no reason to take the store for one that is away.
+    """
     await link.ask("SET", key, secrets.token_hex(8), "NX", "EX", _MARK_SECONDS)
-    mark: bytes = await link.ask("GET", key)
+    try:
+        mark: bytes | None = await link.ask("GET", key)
+    except ResponseError:
+        return None
     return mark
 
 

@@ -2,7 +2,8 @@
 
 Every replica is taken to do what this one does, so what passes here counts once for each of them. Two bounds hold: what
 the store last knew plus everyone's hits since, and everyone's hits in the whole window. Shares are rounded up, so the
-limit may be passed by one hit for each other replica.
+limit may be passed by one hit for each other replica. A replica that knows nothing of a caller lets a share pass. That
+breaks no bound while all that was spent is within a share; who is over one, the replicas tell each other (digest.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ratelimit_service.limits import (
     NEVER,
     TOKEN,
     Charge,
+    Limit,
     Reading,
     burst_wait_us,
     hits_in_the_way,
@@ -65,6 +67,11 @@ def read_share(tally: Tally, now_us: int, charge: Charge, replicas: int) -> Read
         NEVER if NEVER in waits_us else max(waits_us),
         override,
     )
+
+
+def is_over_a_share(used: int, level: int, limit: Limit, replicas: int) -> bool:
+    """Whether more is spent than one replica lets pass by itself: then the others must know."""
+    return used * replicas > limit.rpm or level * replicas > limit.capacity
 
 
 def charge_share(tally: Tally, now_us: int, charge: Charge, reading: Reading, replicas: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ratelimit_service.counters.hit_log import HitLog, Live, Weights
 from ratelimit_service.limits import (
     TOKEN,
@@ -18,10 +20,19 @@ from ratelimit_service.limits import (
 CONFIRMED = Weights(confirmed=1)
 
 
+class News(NamedTuple):
+    """What the store said of a counter at a moment of its clock."""
+
+    store_us: int
+    used: int
+    level: int
+    refill: int
+
+
 class Tally:
     """The Python twin of a counter in the store. `level` is how much was out of the bucket at `stamp_us`."""
 
-    __slots__ = ("confirmed_at_us", "level", "log", "note", "override", "refill", "stamp_us")
+    __slots__ = ("confirmed_at_us", "level", "log", "note", "override", "refill", "seen_us", "stamp_us")
 
     def __init__(self) -> None:
         self.log = HitLog()
@@ -30,6 +41,8 @@ class Tally:
         self.refill = 1
         self.confirmed_at_us = 0
         """The store's time of the last charge that it confirmed."""
+        self.seen_us = 0
+        """The store's time of the last that was heard of it."""
         self.override: Override | None = None
         self.note = ""
 
@@ -67,27 +80,35 @@ class Tally:
 
     def charge(self, now_us: int, hits: int, level: int, limit: Limit) -> None:
         """Take what was decided, as the store does."""
-        self._move(now_us, level, limit)
+        self._move(now_us, level, limit.refill)
         if hits:
             self.log.add(now_us, confirmed=hits, confirmed_here=hits)
 
     def charge_unconfirmed(self, now_us: int, hits: int, level: int, limit: Limit) -> None:
         """Take what was decided without the store."""
-        self._move(now_us, level, limit)
+        self._move(now_us, level, limit.refill)
         if hits:
             self.log.add(now_us, unconfirmed=hits)
 
-    def observe(self, now_us: int, used: int, level: int, hits: int, limit: Limit, store_us: int) -> None:
-        """Learn what the store holds, this replica's `hits` included, which it holds at `store_us` of its clock.
+    def observe(self, now_us: int, hits: int, news: News, held_us: int) -> None:
+        """Learn what the store holds, this replica's `hits` included, which it holds at `held_us` of its clock.
 
         What others spent counts as spent now. What has left the store's log leaves this one.
         """
-        self._move(now_us, level, limit)
-        news = used - self.log.confirmed
-        if news > 0:
-            self.log.add(now_us, confirmed=news, confirmed_here=min(hits, news), store_us=store_us if hits else 0)
-        elif news < 0:
-            self.log.drop_oldest(-news)
+        self.seen_us = news.store_us
+        self._move(now_us, news.level, news.refill)
+        more = news.used - self.log.confirmed
+        if more > 0:
+            self.log.add(now_us, confirmed=more, confirmed_here=min(hits, more), store_us=held_us if hits else 0)
+        elif more < 0:
+            self.log.drop_oldest(-more)
+
+    def learn(self, now_us: int, news: News, store_now_us: int) -> None:
+        """Learn what another replica heard from the store, unless something later was heard here."""
+        if news.store_us <= self.seen_us <= store_now_us:
+            return
+        heard_us = now_us - max(0, store_now_us - news.store_us)
+        self.observe(min(now_us, max(self.stamp_us, heard_us)), 0, news, 0)
 
     def reset(self, now_us: int) -> int:
         """Nothing is spent; returns the hits that were."""
@@ -122,7 +143,7 @@ class Tally:
             newest_us = max(newest_us, self.override.until_us)
         return newest_us <= now_us - quiet_us and self.level_at(now_us, self.refill) == 0
 
-    def _move(self, now_us: int, level: int, limit: Limit) -> None:
+    def _move(self, now_us: int, level: int, refill: int) -> None:
         """To this moment and this level; what has left the window is forgotten."""
         self.log.keep(self.live(now_us))
-        self.level, self.stamp_us, self.refill = level, now_us, limit.refill
+        self.level, self.stamp_us, self.refill = level, now_us, refill

@@ -43,6 +43,18 @@ def test_how_long(cache: Worker, until: float, now: float, known: bool) -> None:
     assert (recalled(cache, now=now) is not None) is known
 
 
+@pytest.mark.parametrize("back", [1, 3600])
+def test_a_clock_that_was_set_back(cache: Worker, back: float) -> None:
+    """Nothing tells how long a decision was kept, so authz is asked; what it says then is kept as ever."""
+    remember(cache)
+    assert recalled(cache, now=1003) == "idp/u1"
+
+    assert recalled(cache, now=1003 - back) is None
+    remember(cache, now=1003 - back)
+    assert recalled(cache, now=1007.9 - back) == "idp/u1"
+    assert recalled(cache, now=1008 - back) is None
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -21,6 +21,7 @@ TERMS = {
     "ratelimit": '"minute";r=900;t=60',
     "ratelimit-policy": '"burst";q=400;w=2, "minute";q=5000;w=60',
 }
+OVER = TERMS | {"x-ratelimit-remaining": "0", "ratelimit": '"burst";r=0;t=3'}
 ACCOUNT = "\0pro\0idp/u1"
 
 
@@ -181,11 +182,58 @@ def test_the_response_to_a_prepaid_request(leases: Leases) -> None:
 
 
 def test_what_is_told_is_never_negative(leases: Leases) -> None:
-    """Nor is the time until the reset."""
+    """Nor is the time until the reset, though the response comes late."""
     asked = leases.busy()
-    leases.respond(asked, TERMS | {"x-ratelimit-remaining": "1", "x-ratelimit-reset": "999"}, lease="ab 1 8 3 100")
+    near = {"x-ratelimit-remaining": "1", "ratelimit": '"minute";r=1;t=1'}
+    leases.respond(asked, TERMS | near, lease="ab 1 8 3 100")
+    request = leases.request()
+    leases.now += 5
 
-    assert leases.respond(leases.request())["ratelimit"] == '"minute";r=0;t=0'
+    assert leases.respond(request)["ratelimit"] == '"minute";r=0;t=0'
+
+
+@pytest.mark.parametrize("ahead", [-3600, 0, 3600])
+def test_waits_are_intervals(leases: Leases, ahead: float) -> None:
+    """Whatever this worker's clock shows beside the store's: what is told of waits is what the service said."""
+    leases.now += ahead
+    leases.granted(requests=8)
+
+    told = leases.respond(leases.request())
+
+    assert (told["ratelimit"], told["x-ratelimit-reset"]) == ('"minute";r=899;t=60', "1060")
+
+
+@pytest.mark.parametrize("back", [0.05, 3600])
+def test_a_clock_that_was_set_back_ends_a_lease(leases: Leases, back: float) -> None:
+    """Nothing tells how long it has been held: it could be spent when the store no longer counts it as out."""
+    leases.granted(requests=100)
+    leases.now += 0.09
+    assert leases.request().is_prepaid
+    leases.now -= back
+
+    assert not leases.request().decided
+
+
+@pytest.mark.parametrize("back", [0.05, 3600])
+def test_a_clock_that_was_set_back_locks_nobody_out(leases: Leases, back: float) -> None:
+    """Who was over the limit is asked about again at once, and told no wait by the old clock."""
+    leases.respond(leases.busy(), OVER, over_limit_ms=2500, rule="burst")
+    leases.now += 0.09
+    assert leases.request().over_limit == "3"
+    leases.now -= back
+
+    assert (leases.request().decided, leases.request().over_limit) == (False, None)
+
+
+def test_a_response_after_the_clock_was_set_back(leases: Leases) -> None:
+    """What was asked by the old clock is of no use by the new one."""
+    asked, late = leases.busy(), leases.busy("\0pro\0idp/u2")
+    leases.now -= 3600
+    leases.respond(asked, OVER, over_limit_ms=2500, rule="burst")
+    leases.respond(late, lease="ab 1 8 1 100")
+
+    assert not leases.request().decided
+    assert not leases.request("\0pro\0idp/u2").decided
 
 
 def test_the_report_counts_what_was_spent(leases: Leases) -> None:
@@ -217,9 +265,6 @@ def test_eight_replicas_at_most(leases: Leases) -> None:
 
     assert report is not None
     assert [replica for replica, _, _ in report.grants] == [f"a{number}" for number in range(1, 9)]
-
-
-OVER = TERMS | {"x-ratelimit-remaining": "0", "ratelimit": '"burst";r=0;t=3'}
 
 
 def test_an_account_that_is_over_its_limit(leases: Leases) -> None:

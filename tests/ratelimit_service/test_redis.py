@@ -224,6 +224,8 @@ class Moment(NamedTuple):
     wait_us: int
     worker: int
     lease_request: int
+    back_us: int = 0
+    """By how much the store's clock is set back before it."""
 
 
 moments = st.builds(
@@ -231,23 +233,28 @@ moments = st.builds(
     st.one_of(st.just(0), st.integers(0, 3_000), st.integers(0, 200_000), st.integers(0, 20_000_000)),
     st.integers(0, 1),
     st.integers(0, 128),
+    st.sampled_from([0] * 20 + [1, 40_000, 150_000, 3_600_000_000]),
 )
 
 
 def passed_with_leases(client: redis.Redis, limit: Limit, history: list[Moment]) -> list[int]:
-    """When requests passed, by two workers that spend what they hold before they ask, until the lease's last moment."""
+    """When requests passed, by two workers that spend what they hold before they ask, until the lease's last moment.
+
+    Their clocks are right; the store's may be set back.
+    """
     client.flushdb()
     charge = Charge("a" * 22, Rule("tier", limit), 1)
-    now_us, held, passed = START_US, [(0, 0), (0, 0)], []
+    now_us, behind_us, held, passed = START_US, 0, [(0, 0), (0, 0)], []
     for moment in history:
         now_us += moment.wait_us
+        behind_us += moment.back_us
         left, ends_us = held[moment.worker]
         if left and now_us <= ends_us:
             held[moment.worker] = left - 1, ends_us
             passed.append(now_us)
             continue
         lease_request = LeaseRequest(moment.lease_request)
-        _, (reading,), leased = ask(client, [charge], now_us, lease_request)
+        _, (reading,), leased = ask(client, [charge], now_us - behind_us, lease_request)
         assert leased <= lease_request.requests
         assert leased <= min(limit.burst, limit.rpm) // SHARE
         assert reading.passes or not leased
@@ -273,6 +280,22 @@ def test_leases_stay_within_the_limit(client: redis.Redis, limit: Limit, history
         for last in range(first, len(passed)):
             allowed = limit.capacity + (passed[last] - begins_us) * limit.refill
             assert (last - first + 1) * TOKEN <= allowed
+
+
+@pytest.mark.parametrize("back_us", [10, SPAN_US // 2, 3_600_000_000])
+def test_a_lease_outlives_a_clock_that_was_set_back(client: redis.Redis, back_us: int) -> None:
+    """It counts until a minute after it can last be spent, by whichever clock."""
+    client.flushdb()
+    charge = Charge("a" * 22, Rule("tier", Limit(1_000_000, 1000, 1_000_000)), 1)
+    leased = ask(client, [charge], START_US, LeaseRequest(128)).leased
+    assert leased == 50
+    ask(client, [charge], START_US + 5 - back_us)  # finds that the clock was set back
+
+    still_out_us = START_US + SPAN_US + WINDOW_US - 1 - back_us
+    (reading,) = decide(client, [charge._replace(hits=0)], still_out_us)[1]
+    assert reading.used == leased
+    (reading,) = decide(client, [charge._replace(hits=0)], still_out_us + 6)[1]
+    assert reading.used == 0
 
 
 def test_a_lease_is_granted_while_there_is_room(client: redis.Redis) -> None:

@@ -10,7 +10,7 @@ from lupa.luajit21 import LuaError, LuaRuntime
 from ratelimit_service.counters import scripts
 from ratelimit_service.counters.base import CounterReply
 from ratelimit_service.counters.scripts import Script, decide_arguments, read_reply, reconcile_arguments, store_keys
-from ratelimit_service.counters.tally import Tally
+from ratelimit_service.counters.tally import News, Tally
 from ratelimit_service.leases import LeaseRequest
 from ratelimit_service.limits import (
     NEVER,
@@ -26,7 +26,7 @@ from ratelimit_service.limits import (
 )
 from tests.support.lua_names import declared, names
 
-SCRIPTS = ("decide.lua", "operate.lua", "reconcile.lua", "windows.lua")
+SCRIPTS = ("decide.lua", "digest.lua", "operate.lua", "reconcile.lua", "windows.lua")
 KNOWN = {"KEYS", "ARGV", "redis", "string", "table", "math", "tonumber", "ipairs", "unpack"}
 """What a script may use beside its own names: the server gives each these."""
 NOW_US = 1_800_000_000_000_000
@@ -101,7 +101,8 @@ def test_a_reply_by_name() -> None:
 def test_what_the_store_is_told_after_an_outage() -> None:
     """Its level; and by the store's clock what others did, what passed without it, and what it confirmed here."""
     tally = Tally()
-    tally.observe(NOW_US - 5 * SECOND_US, 3, 3 * TOKEN, 2, LIMIT, NOW_US - 5 * SECOND_US + 8)
+    news = News(NOW_US - 5 * SECOND_US, 3, 3 * TOKEN, LIMIT.refill)
+    tally.observe(NOW_US - 5 * SECOND_US, 2, news, NOW_US - 5 * SECOND_US + 8)
     tally.charge_unconfirmed(NOW_US - SECOND_US, 4, 17 * TOKEN, LIMIT)
     tally.confirmed_at_us = 77
     bucket, log, _ = store_keys(KEY)

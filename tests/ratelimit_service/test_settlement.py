@@ -111,7 +111,7 @@ def test_a_clock_that_went_back_is_no_loss(store: Store) -> None:
     replica = Replica(store)
     for _ in range(30):
         replica.ask(a_charge(), 1)
-    store.now_us -= 3600_000_000
+    store.now_us -= 3_600_000_000
     replica.ask(a_charge(), 1)
 
     replica.settle()

@@ -34,7 +34,7 @@ class Replica:
     """A limiter on a server, as the service has it."""
 
     def __init__(self, counters: RedisCounters, local: MemoryCounters, recorder: Any, plan: Plan) -> None:
-        self.counters, self.plan = counters, plan
+        self.counters, self.local, self.plan = counters, local, plan
         self.limiter = Limiter(counters, local, recorder)
 
     async def ask(self, caller: str = "p/u1") -> Decision:
@@ -166,6 +166,20 @@ async def test_share_over_replicas(open_replica: OpenReplica, own_valkey: Any) -
         admitted += await one.admitted(100) + await other.admitted(100)
 
     assert 100 <= admitted <= 101
+
+
+async def test_an_outage_finds_the_replicas_informed(open_replica: OpenReplica, own_valkey: Any) -> None:
+    """All is spent at one replica. Within a second the other knows, though it never saw the caller; so does another."""
+    plan = a_plan(replicas=2)
+    async with open_replica(plan) as one, open_replica(plan) as other:
+        assert await one.admitted(100) == 100
+        assert await until(lambda: len(other.local) == 1) < 1
+        async with open_replica(plan) as newcomer:
+            own_valkey.kill()
+            passed = [await replica.admitted(10) for replica in (one, other, newcomer)]
+
+    assert sum(passed[:2]) <= 1
+    assert passed[2] <= 1
 
 
 async def test_no_second_quota_on_an_empty_store(open_replica: OpenReplica, own_valkey: Any, until: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from ratelimit_service.counters.digest import digest_arguments, read_digest
 from ratelimit_service.counters.memory import MemoryCounters
 from ratelimit_service.counters.scripts import Script, decide_arguments, read_reply, reconcile_arguments, store_keys
 from ratelimit_service.limits import WINDOW_US, Charge, Limit, Rule, request_passes
@@ -20,11 +21,16 @@ class Store:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
-        self.now_us = START_US
-        self.mark = 0
+        self.reset()
+        self._shas = {
+            name: client.script_load(Script(name).source) for name in ("decide.lua", "digest.lua", "reconcile.lua")
+        }
+
+    def reset(self) -> None:
+        """A new one."""
+        self.now_us, self.mark = START_US, 0
         self._saved: dict[Any, Any] = {}
-        client.flushdb()
-        self._shas = {name: client.script_load(Script(name).source) for name in ("decide.lua", "reconcile.lua")}
+        self.client.flushdb()
 
     def run(self, script: str, arguments: Any) -> Any:
         return run_script(self.client, self._shas[script], arguments)
@@ -63,7 +69,18 @@ class Replica:
     def restart(self) -> None:
         """It forgets everything. A store that is there is asked what it knows."""
         self.local = MemoryCounters(clock=lambda: self.store.now_us + self.skew_us)
-        self.mark = self.store.mark
+        self.mark, self.read = self.store.mark, 0
+        if self.is_linked:
+            self.exchange()
+
+    def exchange(self) -> None:
+        """Tell the others who has spent much, and hear from them."""
+        self.store.tick()
+        news = list(self.local.take_news().items())
+        told = self.store.run("digest.lua", digest_arguments("mgw:{store:0}", self.read, news, self.store.now_us))
+        reply = read_digest(told)
+        self.read = reply.last
+        self.local.learn(reply.news, reply.store_now_us)
 
     def ask(self, charge: Charge, replicas: int) -> int:
         """How many hits passed."""
@@ -73,7 +90,7 @@ class Replica:
         else:
             reply = read_reply(self.store.run("decide.lua", decide_arguments([charge], self.store.now_us)), 1)
             readings = reply.readings
-            self.local.observe([charge], reply.now_us, readings)
+            self.local.observe([charge], reply.now_us, readings, replicas)
         return charge.hits if request_passes([charge], readings) else 0
 
     def settle(self) -> None:
@@ -86,7 +103,8 @@ class Replica:
             told = reconcile_arguments(key, tally, now_us, -self.skew_us, is_emptied, self.store.now_us)
             tally.log.confirm_all(-self.skew_us)
             self.store.run("reconcile.lua", told)
-        self.mark, self.is_linked = self.store.mark, True
+        self.mark, self.is_linked, self.read = self.store.mark, True, 0
+        self.exchange()
 
 
 def a_charge(hits: int = 1, rpm: int = 1_000, rps: float = 1000, burst: int = 1_000) -> Charge:

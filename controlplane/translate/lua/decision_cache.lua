@@ -2,7 +2,7 @@
 --
 -- authz's decision is kept for CACHE_SECONDS at most, and never beyond the token's end. Its key holds what the route
 -- asks of a caller and the policy's epoch, so nothing is found after a changed policy or a revocation. A denial and an
--- anonymous caller are never kept.
+-- anonymous caller are never kept. Once the clock was set back nothing tells how old a decision is: all are forgotten.
 --
 -- Needs: names, config (cache_seconds, cache_entries), caller.
 -- Gives: recall(policy, authorization, now), remember(metadata, asked, now).
@@ -18,6 +18,12 @@ local MAX_AUTHORIZATION = 8300
 -- Two generations: when the younger one is full it becomes the older one, and what was not asked for meanwhile is
 -- forgotten. In each, a table of callers by token for every `policy`.
 local young, old, count = {}, {}, 0
+local latest = 0
+
+local function forget_after_a_step_back(now)
+  if now < latest then young, old, count = {}, {}, 0 end
+  latest = now
+end
 
 local function keep(policy, authorization, who)
   if #authorization > MAX_AUTHORIZATION then return end
@@ -33,6 +39,7 @@ end
 
 -- The token's caller; nil if it is not known.
 local function recall(policy, authorization, now)
+  forget_after_a_step_back(now)
   local by_token = young[policy]
   local who = by_token and by_token[authorization]
   if who == nil then
@@ -48,6 +55,7 @@ end
 local function remember(metadata, asked, now)
   local said = metadata:get(AUTHZ)
   if said == nil or said[CALLER] == nil or said[UNTIL] == nil or said[EPOCH] ~= asked.epoch then return end
+  forget_after_a_step_back(now)
   local ends = math.min(said[UNTIL], now + CACHE_SECONDS)
   keep(asked.policy, asked.authorization, new_caller(said[SUBJECT], said[TIER], said[CALLER], ends))
 end

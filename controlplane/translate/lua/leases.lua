@@ -7,6 +7,10 @@
 -- An account that is over its limit is kept in the same way: the service said how long a request would have to wait.
 -- Until then, or for OVER_LIMIT_SECONDS if that is sooner, requests are decided here.
 --
+-- How long anything is kept, and the waits that are told, are intervals of this worker's clock. X-RateLimit-Reset alone
+-- is a time, of the store's clock, as the service said it. Once this clock was set back nothing tells how old a thing
+-- is, so all of it is forgotten.
+--
 -- Needs: names, in_flight, reject.
 -- Gives: spend(headers, metadata, limits, caller_account, now). It leaves one of three things in flight, each with its
 -- own functions for the response: describe(headers, what, now); describe_over_limit(headers, what);
@@ -30,6 +34,12 @@ local LEASE_SECONDS = 0.1 -- a lease that was asked for earlier has ended
 -- Accounts by the route's limits and the caller, in two generations as in the decision cache. An account has the lease
 -- in use, the next one if it was granted early, and the last grant of each replica of the service, the latest last.
 local young, old, count = {}, {}, 0
+local latest = 0
+
+local function forget_after_a_step_back(now)
+  if now < latest then young, old, count = {}, {}, 0 end
+  latest = now
+end
 
 local function account_of(name)
   local account = young[name]
@@ -88,6 +98,7 @@ end
 
 -- Decides the request here if it is prepaid or over limit, and returns true. Else returns false: the service is asked.
 local function spend(headers, metadata, limits, caller_account, now)
+  forget_after_a_step_back(now)
   local account = account_of(limits .. caller_account)
   local over_limit = account.over_limit
   if over_limit ~= nil then
@@ -131,13 +142,14 @@ end
 local function read_lease(headers, text, asked)
   local replica, serial, requests, hits, milliseconds = string.match(text, "^(%x+) (%d+) (%d+) (%d+) (%d+)$")
   local remaining = tonumber(headers:get(REMAINING))
-  if serial == nil or remaining == nil then return end
+  local seconds = string.match(headers:get(STATE) or "", '"minute"[^,]*;t=(%d+)')
+  if serial == nil or remaining == nil or seconds == nil then return end
   local account = asked.account
   local grant = grant_of(account, replica)
   grant.serial = serial
   local lease = {
     grant = grant, requests = tonumber(requests), hits = tonumber(hits),
-    ends = asked.asked + tonumber(milliseconds) / 1000,
+    asked = asked.asked, ends = asked.asked + tonumber(milliseconds) / 1000, seconds_to_reset = tonumber(seconds),
     remaining = remaining, limit = headers:get(LIMIT), reset = headers:get(RESET), policy = headers:get(POLICY),
   }
   if account.left > 0 then
@@ -168,7 +180,8 @@ end
 local function describe(headers, what, now)
   local lease = what.lease
   local remaining = math.max(0, lease.remaining - what.spent * lease.hits)
-  set_headers(headers, lease, '"minute"', remaining, math.max(0, math.ceil(tonumber(lease.reset) - now)))
+  local passed = math.max(0, now - lease.asked)
+  set_headers(headers, lease, '"minute"', remaining, math.max(0, math.ceil(lease.seconds_to_reset - passed)))
 end
 
 -- The same for a request that is over limit.
