@@ -14,6 +14,7 @@ from controlplane.config.fields import (
     Model,
     Name,
     Seconds,
+    Status,
     StoreFailure,
     check_path_template,
 )
@@ -63,11 +64,17 @@ class Route(Model):
     """Whether the body is held until it is complete, so that the upstream sees all of it or nothing. A body streams
     otherwise. Held bodies cost memory: up to `max_request_bytes` for each request in progress.
     """
-    cost: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many requests one request counts as."""
+    cost: Annotated[int, Field(ge=0, le=10_000)] = 1
+    """How many requests one request counts as. With 0 it charges nothing, and is refused while nothing is left."""
     cost_from_response_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     """A header of the upstream's response that holds a whole number. So much is charged after the response, beside
     `cost`; it never makes a request fail.
+    """
+    cost_from_response_status: Annotated[
+        dict[Status, Annotated[int, Field(ge=1, le=10_000)]], Field(json_schema_extra={"additionalProperties": False})
+    ] = {}
+    """What a response costs by its status, if it is the upstream's own. So much is charged after the response, beside
+    `cost`; it never makes a request fail. `{"401": 1}` with `cost: 0` counts failed logins alone.
     """
     limits: RouteLimit | None = None
     """Numbers of the route's own, for each caller, instead of the tier's. `{unlimited: true}`: none."""

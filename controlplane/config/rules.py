@@ -192,6 +192,8 @@ def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Findin
     for index, route in enumerate(config.routes):
         if route.cost_from_response_header:
             yield ("routes", index, "cost_from_response_header"), "needs limits.enforced_by: ratelimit_service"
+        if route.cost_from_response_status:
+            yield ("routes", index, "cost_from_response_status"), "needs limits.enforced_by: ratelimit_service"
         for path, limit in _own_limits(index, route):
             if isinstance(limit, RuleLimit) and (limit.shadow or limit.counter):
                 yield path, "shadow and counter need limits.enforced_by: ratelimit_service"

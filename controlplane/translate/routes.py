@@ -180,9 +180,9 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     if (again := retries.policy(route, service)) is not None:
         result.route.retry_policy.CopyFrom(again)
         result.request_body_buffer_limit.CopyFrom(bodies.kept_for_retries(route, config))
-    if route.cost_from_response_header:
+    if late := list(_late_hits(route)):
         (asked,) = result.route.rate_limits
-        post_charged = filters.post_charge(asked, route.cost_from_response_header)
+        post_charged = filters.post_charge(asked, late)
         result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(post_charged)
         del result.route.rate_limits[:]
     settings = _script_settings(route, config, epochs)
@@ -200,6 +200,17 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
         filters.no_authz() if route.auth == "none" else filters.authz_policy(authz_context(route))
     )
     return result
+
+
+def _late_hits(route: Route) -> Iterator[str]:
+    """What a response costs, as formats of which each gives a number or nothing."""
+    if route.cost_from_response_header:
+        yield f"%RESP({route.cost_from_response_header})%"
+    if route.cost_from_response_status:
+        costs = sorted(route.cost_from_response_status.items())
+        from_upstream = "response.code_details == 'via_upstream'"
+        cases = "".join(f"{from_upstream} && response.code == {status} ? '{cost}' : " for status, cost in costs)
+        yield f"%CEL({cases}'')%"
 
 
 def _script_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:

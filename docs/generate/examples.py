@@ -354,6 +354,7 @@ routes:
     max_request_bytes: 65536
     cost: 2
     cost_from_response_header: x-cost
+    cost_from_response_status: {"404": 1}
     limits: {rps: 2, rpm: 60, burst: 5}
     tier_limits: {free: {rps: 1, rpm: 30, burst: 2}}
     on_store_failure: closed

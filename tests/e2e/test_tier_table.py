@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import StartGateway
-from tests.support.gateway import Gateway, a_route, bearer, default_document, token, unique
+from tests.support.gateway import Demo, Gateway, a_route, bearer, client_address, default_document, token, unique
 from tests.support.waiting import eventually
 
 PLAIN = "/t/plain"
+WIDE = {"rps": 1000, "rpm": 1000, "burst": 1000}
 NARROW = {"rps": 1, "rpm": 100, "burst": 1}
 RATE_LIMIT_HEADERS = (
     "x-ratelimit-limit",
@@ -31,6 +32,9 @@ def the_document() -> dict[str, Any]:
     document["routes"] += [
         a_route("plain", "discovery"),
         a_route("club", "discovery"),
+        a_route("login", "sync", cost=0, cost_from_response_status={"401": 1, 403: 2}, limits=WIDE | {"rpm": 3}),
+        a_route("login-required", "sync", auth="required", cost=0, cost_from_response_status={"401": 1}, limits=WIDE),
+        a_route("both", "sync", cost_from_response_header="x-cost", cost_from_response_status={"404": 7}),
         a_route("free-of-limits", "discovery", limits={"unlimited": True}),
         a_route("for-some", "discovery", limits=NARROW, tier_limits={"pro": {"unlimited": True}}),
     ]
@@ -105,6 +109,7 @@ def test_no_limits_in_quota_mode(start: StartGateway) -> None:
     document = the_document()
     document["limits"]["enforced_by"] = "envoy"
     del document["limits"]["global"]
+    document["routes"] = [route for route in document["routes"] if "cost_from_response_status" not in route]
     gateway = start(document=document)
 
     assert set(statuses(gateway, 450, of_tier("staff"))) == {200}
@@ -127,3 +132,57 @@ def test_a_block(tiered: Gateway) -> None:
     assert (refused.value("x-ratelimit-limit"), refused.value("x-ratelimit-remaining")) == ("0", "0")
     tiered.operate("DELETE", f"{subject}", "override")
     assert statuses(tiered, 1, caller) == [200]
+
+
+def used(gateway: Gateway, subject: str, rule: str) -> int:
+    rules = gateway.operate("GET", subject, "limits")["rules"]
+    found: int = next(each["used"] for each in rules if each["rule"] == rule)
+    return found
+
+
+@pytest.fixture
+def sync(tiered: Gateway) -> Iterator[Demo]:
+    """The service behind the routes that charge by what it answers."""
+    service = tiered.demo("sync")
+    yield service
+    service.behave()
+
+
+def test_only_failed_logins_count(tiered: Gateway, sync: Demo) -> None:
+    """A request that costs nothing is charged by the upstream's status, and refused while nothing is left."""
+    subject, path = unique(), "/t/login"
+    caller = bearer(token(subject, "free"))
+    assert statuses(tiered, 10, caller, path=path) == [200] * 10
+    assert used(tiered, subject, "route:t-login") == 0
+
+    sync.misbehave(status=401)
+    assert statuses(tiered, 1, caller, path=path) == [401]
+    assert eventually(lambda: used(tiered, subject, "route:t-login") == 1)
+    sync.misbehave(status=403)
+    assert statuses(tiered, 1, caller, path=path) == [403]
+    assert eventually(lambda: used(tiered, subject, "route:t-login") == 3)
+    sync.behave()
+
+    refused = tiered.ask(path, headers=[caller])
+    assert (refused.status, refused.value("x-ratelimit-remaining")) == (429, "0")
+    assert used(tiered, subject, "tier") == 0
+
+
+def test_what_the_gateway_answers_itself_is_no_failed_login(tiered: Gateway) -> None:
+    """Its own 401 costs nothing."""
+    address = client_address()
+    headers = [("X-Forwarded-For", address), ("Authorization", "Bearer no.such.token")]
+    assert statuses(tiered, 5, *headers, path="/t/login-required") == [401] * 5
+    rules = tiered.operate("GET", address, "limits")["rules"]
+    assert {rule["used"] for rule in rules if rule["rule"] == "route:t-login-required"} == {0}
+
+
+@pytest.mark.parametrize(("status", "told", "costs"), [(404, "5", 13), (404, None, 8), (200, "5", 6), (200, None, 1)])
+def test_a_header_and_a_status_add_up(tiered: Gateway, sync: Demo, status: int, told: str | None, costs: int) -> None:
+    """Each of them is charged where it says something."""
+    subject = unique()
+    sync.misbehave(status=status, headers=[["x-cost", told]] if told else [])
+
+    assert statuses(tiered, 1, bearer(token(subject, "free")), path="/t/both") == [status]
+
+    assert eventually(lambda: used(tiered, subject, "tier") == costs), used(tiered, subject, "tier")

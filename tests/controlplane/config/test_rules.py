@@ -238,6 +238,18 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "limits.global",
         "need limits.enforced_by: ratelimit_service",
     ),
+    "a cost of no status": (
+        LAST,
+        f'{LAST[:-1]}, cost_from_response_status: {{"4xx": 1}}}}',
+        "routes.16.cost_from_response_status.4xx",
+        "match pattern",
+    ),
+    "a cost by status of nothing": (
+        LAST,
+        f"{LAST[:-1]}, cost_from_response_status: {{!401: 0}}}}",
+        "routes.16.cost_from_response_status.401",
+        "greater than or equal to 1",
+    ),
     "a rate too slow for quotas": (
         OF_LIMITS + "    anonymous: {rps: 5,",
         OF_LIMITS.replace("ratelimit_service", "envoy") + "    anonymous: {!rps: 0.016,",
