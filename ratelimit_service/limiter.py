@@ -63,7 +63,7 @@ class Limiter:
     async def check(self, descriptors: Sequence[Descriptor], plan: Plan) -> Decision:
         """One decision for all descriptors of a request: all charges are made, or none."""
         charges = charges_for(descriptors, plan)
-        if not charges:
+        if not charges or plan.exempt.has(descriptors[0].caller, descriptors[0].remote_address):
             return UNLIMITED
         report = may_lease(descriptors, plan)
         lease_request = NO_LEASE if report is None else self._lease_request(charges, report, plan)

@@ -120,6 +120,8 @@ class Operations:
                 key = CounterKey(tag, _own(rules, operation.rule).name)
                 done["removed"] = bool(await self._counters.operate(key, "remove"))
                 await _leases_end()
+        if plan.exempt.has(operation.caller, operation.remote_address):
+            done["exempt"] = True
         return done | {"tier_known": operation.tier in plan.tiers, "rules": await self._peek(tag, list(rules.values()))}
 
     async def _reset(self, tag: str, rules: Mapping[str, Rule], operation: Reset) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from controlplane.config.fields import Model, Name, Rate, StoreFailure
+from controlplane.config.fields import Cidr, Model, Name, Rate, StoreFailure, check_subject
 
 
 class Limit(Model):
@@ -42,6 +42,7 @@ def _which(value: Any) -> str:
     return UNLIMITED if is_unlimited else NUMBERS
 
 
+ExemptCaller = Annotated[str, Field(min_length=1), AfterValidator(check_subject)]
 NUMBERS, UNLIMITED = "[numbers]", "[unlimited]"
 TierLimit = Annotated[Annotated[Limit, Tag(NUMBERS)] | Annotated[Unlimited, Tag(UNLIMITED)], Discriminator(_which)]
 """What a tier may ask: numbers, or as much as it likes."""
@@ -73,6 +74,15 @@ class Leases(Model):
     """Whether there are leases."""
 
 
+class Exempt(Model):
+    """Whom no limit holds for, the shared ones included. Nothing is counted for them."""
+
+    cidrs: Annotated[list[Cidr], Field(max_length=1000)] = []
+    """Client addresses, after trusted hops: `203.0.113.7`, or `10.0.0.0/8`. Whoever calls from there is exempt."""
+    callers: Annotated[list[ExemptCaller], Field(max_length=1000)] = []
+    """Verified callers: `PROVIDER/SUBJECT`, `apikey/SUBJECT`, or a subject of the first provider."""
+
+
 class Limits(Model):
     """How much each tier may ask, and what holds while the store does not answer."""
 
@@ -92,6 +102,8 @@ class Limits(Model):
     """
     leases: Leases = Leases()
     """Requests of busy callers that are charged in advance and pass inside Envoy."""
+    exempt: Exempt = Exempt()
+    """Addresses and callers that are not limited."""
     tiers: dict[Name, TierLimit]
     """The tier table: numbers by tier name, or `{unlimited: true}`. `anonymous` is required."""
     shared: Annotated[list[GlobalLimit], Field(alias="global")] = []

@@ -33,6 +33,7 @@ from controlplane.config.fields import (
     ShownQuery,
 )
 from controlplane.config.limits_model import (
+    Exempt,
     GlobalLimit,
     Leases,
     Limit,
@@ -55,6 +56,7 @@ __all__ = [
     "Cors",
     "DecisionCache",
     "Endpoint",
+    "Exempt",
     "GatewayConfig",
     "GlobalLimit",
     "HeaderName",

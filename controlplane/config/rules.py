@@ -187,6 +187,8 @@ def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Findin
     """A bucket inside Envoy is one caller's, and is asked before the answer."""
     if config.limits.enforced_by != "envoy":
         return
+    if config.limits.exempt.cidrs or config.limits.exempt.callers:
+        yield ("limits", "exempt"), "needs limits.enforced_by: ratelimit_service"
     if config.limits.shared:
         yield ("limits", "global"), "rules that callers share need limits.enforced_by: ratelimit_service"
     for index, route in enumerate(config.routes):

@@ -22,6 +22,7 @@ from controlplane.translate import (
     jwt_authn,
     leases,
     local_rate_limit,
+    policies,
     rate_limit_quota,
     retries,
 )
@@ -52,7 +53,9 @@ def route_configuration(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> pro
     host.routes.extend(routes(config, keys))
     host.typed_per_filter_config[bodies.BODY].CopyFrom(bodies.of_all_routes(config))
     cors.put_on_host(host, config)
-    host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(local_rate_limit.policy(config.limits))
+    host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
+        local_rate_limit.policy(config.limits, policies.exempt_callers(config))
+    )
     host.virtual_clusters.extend(_ai_agents())
     if rate_limit_quota.is_used(config):
         _leave_our_own_uncounted(host)

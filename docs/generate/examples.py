@@ -205,11 +205,18 @@ limits:
   ipv6_prefix: 56             # what each customer of the provider has
   on_store_failure: share
   leases: {enabled: true}
+  exempt: {cidrs: [10.0.0.0/8]}
   tiers:
     anonymous: {rps: 5, rpm: 100, burst: 10}
     free: {rps: 10, rpm: 200, burst: 20}
   global:
     - {name: everything, rps: 5000, rpm: 100000, burst: 10000}
+"""
+    ],
+    "Exempt": [
+        """\
+limits:
+  exempt: {cidrs: [10.0.0.0/8, "2001:db8::/32"], callers: [platform/nightly-job, apikey/monitoring]}
 """
     ],
     "Leases": [

@@ -28,6 +28,7 @@ def the_document() -> dict[str, Any]:
     document = default_document()
     document["listener"]["trusted_hops"] = 1
     document["limits"]["tiers"] |= {"slow": {"rps": 0.2, "rpm": 100, "burst": 2}, "staff": {"unlimited": True}}
+    document["limits"]["exempt"] = {"cidrs": ["198.18.0.0/24"], "callers": ["exempt-job"]}
     document["limits"]["global"] = [{"name": "club", "routes": ["t-club"], "rps": 1000, "rpm": 5, "burst": 1000}]
     document["routes"] += [
         a_route("plain", "discovery"),
@@ -101,6 +102,7 @@ def test_no_limits_without_the_service(start: StartGateway) -> None:
 
     assert eventually(lambda: 429 in statuses(gateway, 12, of_tier("slow"))), "the fallback holds for others"
     assert set(statuses(gateway, 450, of_tier("staff"))) == {200}
+    assert set(statuses(gateway, 12, bearer(token("exempt-job", "slow")))) == {200}
     assert set(statuses(gateway, 12, of_tier("slow"), path="/t/free-of-limits")) == {200}
 
 
@@ -108,7 +110,7 @@ def test_no_limits_in_quota_mode(start: StartGateway) -> None:
     """A tier and a route without limits have none inside Envoy either."""
     document = the_document()
     document["limits"]["enforced_by"] = "envoy"
-    del document["limits"]["global"]
+    del document["limits"]["global"], document["limits"]["exempt"]
     document["routes"] = [route for route in document["routes"] if "cost_from_response_status" not in route]
     gateway = start(document=document)
 
@@ -186,3 +188,30 @@ def test_a_header_and_a_status_add_up(tiered: Gateway, sync: Demo, status: int, 
     assert statuses(tiered, 1, bearer(token(subject, "free")), path="/t/both") == [status]
 
     assert eventually(lambda: used(tiered, subject, "tier") == costs), used(tiered, subject, "tier")
+
+
+EXEMPT = {
+    "a caller": [bearer(token("exempt-job", "slow"))],
+    "an address": [("X-Forwarded-For", "198.18.0.7")],
+    "a caller from an address": [("X-Forwarded-For", "198.18.0.7"), bearer(token("somebody", "slow"))],
+}
+
+
+@pytest.mark.parametrize("headers", EXEMPT.values(), ids=EXEMPT)
+@pytest.mark.parametrize("path", [PLAIN, "/t/club"])
+def test_exempt(tiered: Gateway, headers: list[tuple[str, str]], path: str) -> None:
+    """Whoever is exempt is never refused, not by a shared rule either, and nothing is counted."""
+    assert set(statuses(tiered, 150, *headers, path=path)) == {200}
+
+
+def test_an_operator_sees_who_is_exempt(tiered: Gateway) -> None:
+    """The caller's limits say so."""
+    assert tiered.operate("GET", "exempt-job", "limits")["exempt"] is True
+    assert tiered.operate("GET", "198.18.0.9", "limits")["exempt"] is True
+    assert "exempt" not in tiered.operate("GET", "198.18.1.9", "limits")
+
+
+def test_others_are_not_exempt(tiered: Gateway) -> None:
+    """The neighbouring network, and the same subject of another provider or none."""
+    assert 429 in statuses(tiered, 30, ("X-Forwarded-For", "198.18.1.7"))
+    assert 429 in statuses(tiered, 10, bearer(token("exempt-job-2", "slow")))
