@@ -43,7 +43,7 @@ from controlplane.config.limits_model import (
     TierLimit,
     Unlimited,
 )
-from controlplane.config.route_model import Match, Route
+from controlplane.config.route_model import Ip, Match, Route
 from controlplane.config.service_model import Breaker, Endpoint, HealthCheck, Pool, Retries, Service, ServiceRetries
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "HeaderName",
     "HealthCheck",
     "Http2",
+    "Ip",
     "Leases",
     "Limit",
     "Limits",

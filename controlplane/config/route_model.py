@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from controlplane.config.cors_model import Cors
 from controlplane.config.fields import (
     AuthMode,
+    Cidr,
     ClaimName,
     Method,
     Model,
@@ -33,6 +34,15 @@ class Match(Model):
     """The methods. `HEAD` is served wherever `GET` is."""
 
 
+class Ip(Model):
+    """From which client addresses a route may be called, after trusted hops. Others get 403 `FORBIDDEN`."""
+
+    allow: Annotated[list[Cidr], Field(max_length=1000)] = []
+    """The addresses that may call, such as `203.0.113.7` or `10.0.0.0/8`. Empty: every address."""
+    deny: Annotated[list[Cidr], Field(max_length=1000)] = []
+    """The addresses that may not, also if they are allowed."""
+
+
 class Route(Model):
     """A path and methods, the service behind them, and what is asked of the caller."""
 
@@ -54,6 +64,8 @@ class Route(Model):
     """
     providers: list[Name] = []
     """The providers whose tokens count here; `apikey` stands for API keys. Empty: every provider."""
+    ip: Ip | None = None
+    """From which addresses the route may be called."""
     timeout_seconds: Seconds | None = None
     """How long a request may take, in seconds, instead of the service's."""
     retries: Retries | None = None

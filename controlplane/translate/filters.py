@@ -12,6 +12,7 @@ from controlplane.config.model import Auth, GatewayConfig, SecurityHeaders
 from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 from controlplane.translate import (
     bodies,
+    client_addresses,
     filter_matcher,
     forwarded_for,
     jwt_authn,
@@ -66,6 +67,8 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         http_filter(CORS, protos.cors_filter.Cors()),
         # Ends what the request filter rejects. After CORS, so that a browser can read the error.
         http_filter(FAULT, rejections.reject()),
+        # Before anybody is asked who calls from there.
+        http_filter(client_addresses.RBAC, client_addresses.rbac()),
         # Before the limiter: the limit depends on the caller.
         http_filter(EXT_AUTHZ, _identity(config, keys)),
         # After authz, whose metadata says whom to charge.

@@ -27,7 +27,7 @@ def epoch(config: GatewayConfig) -> str:
 def route_settings(config: GatewayConfig, route: Route, of_limits: str) -> dict[str, str]:
     """What leases.lua is told of a route. Routes that charge the same share a caller's lease."""
     late = route.cost_from_response_header or route.cost_from_response_status
-    if not are_used(config) or late or route.cost == 0:
+    if not are_used(config) or late or route.cost == 0 or route.ip:  # an address that is refused must not spend
         return {}
     shared = any(rule.service or rule.routes for rule in config.limits.shared)
     departs = shared or route.limits or route.tier_limits or route.cost != 1 or route.on_store_failure

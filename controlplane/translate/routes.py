@@ -15,6 +15,7 @@ from controlplane.config.model import Auth, GatewayConfig, Method, Route, Servic
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
     bodies,
+    client_addresses,
     cors,
     decision_cache,
     filters,
@@ -197,6 +198,8 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
         result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
             local_rate_limit.of_route(route, config)
         )
+    if route.ip:
+        result.typed_per_filter_config[client_addresses.RBAC].CopyFrom(client_addresses.of_route(route.ip))
     if (body := bodies.of_route(route, config)) is not None:
         result.typed_per_filter_config[bodies.BODY].CopyFrom(body)
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(

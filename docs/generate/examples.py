@@ -359,6 +359,7 @@ routes:
     retries: {attempts: 1}
     buffer_request: true
     max_request_bytes: 65536
+    ip: {allow: [10.0.0.0/8]}
     cost: 2
     cost_from_response_header: x-cost
     cost_from_response_status: {"404": 1}
@@ -366,6 +367,15 @@ routes:
     tier_limits: {free: {rps: 1, rpm: 30, burst: 2}}
     on_store_failure: closed
     cors: {allow_origins: ["*"], allow_credentials: false}
+"""
+    ],
+    "Ip": [
+        """\
+routes:
+  - name: order
+    match: {path: "/orders/{id}", methods: [GET]}
+    service: orders
+    ip: {allow: [10.0.0.0/8, "2001:db8::/32"], deny: [10.0.0.13]}
 """
     ],
     "Match": [

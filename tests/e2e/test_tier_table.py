@@ -33,6 +33,8 @@ def the_document() -> dict[str, Any]:
     document["routes"] += [
         a_route("plain", "discovery"),
         a_route("club", "discovery"),
+        a_route("inside", "discovery", ip={"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.0.0.13"]}),
+        a_route("not-there", "discovery", ip={"deny": ["10.0.0.0/8"]}),
         a_route("login", "sync", cost=0, cost_from_response_status={"401": 1, 403: 2}, limits=WIDE | {"rpm": 3}),
         a_route("login-required", "sync", auth="required", cost=0, cost_from_response_status={"401": 1}, limits=WIDE),
         a_route("both", "sync", cost_from_response_header="x-cost", cost_from_response_status={"404": 7}),
@@ -215,3 +217,27 @@ def test_others_are_not_exempt(tiered: Gateway) -> None:
     """The neighbouring network, and the same subject of another provider or none."""
     assert 429 in statuses(tiered, 30, ("X-Forwarded-For", "198.18.1.7"))
     assert 429 in statuses(tiered, 10, bearer(token("exempt-job-2", "slow")))
+
+
+FROM = [
+    ("inside", "10.0.0.7", 200),
+    ("inside", "10.0.0.13", 403),
+    ("inside", "192.0.2.1", 403),
+    ("inside", "2001:db8::1", 200),
+    ("inside", "2001:db9::1", 403),
+    ("not-there", "10.0.0.7", 403),
+    ("not-there", "192.0.2.1", 200),
+    ("%69nside", "192.0.2.1", 403),
+]
+
+
+@pytest.mark.parametrize(("route", "address", "status"), FROM)
+def test_a_route_by_address(tiered: Gateway, route: str, address: str, status: int) -> None:
+    """A route may name who calls from where: what is denied is so even if it is allowed, however the path is spelt."""
+    answer = tiered.ask(f"/t/{route}", headers=[("X-Forwarded-For", address), of_tier("free")])
+
+    assert answer.status == status
+    if status == 403:
+        assert answer.json()["error"] == {"code": "FORBIDDEN", "message": "Not allowed from this address"}
+        assert answer.value("x-ratelimit-limit") is None
+        assert answer.value("x-request-id")
