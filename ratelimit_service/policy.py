@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from ratelimit_service.descriptors import ANONYMOUS, shared_tag
 from ratelimit_service.errors import PolicyRejected
 from ratelimit_service.exempt import Exempt
-from ratelimit_service.limits import MAX_NUMBER, Limit, Rule
+from ratelimit_service.limits import MAX_NUMBER, Charged, Limit, Rule
 from service_kit.networks import Prefixes
 
 OnStoreFailure = Literal["share", "open", "closed"]
@@ -55,13 +55,14 @@ class Unlimited(_Part):
 
 
 class RuleNumbers(LimitNumbers):
-    """The numbers of a further rule. `counter` is the name it counts under, if not its own."""
+    """The numbers of a further rule. `counter` is the name it counts under, if not its own; `by` is who is charged."""
 
     shadow: bool = False
     counter: Annotated[str, Field(min_length=1)] | None = None
+    by: Charged = "caller"
 
     def rule(self, kind: str, name: str, shared_tag: str = "") -> Rule:
-        return Rule(f"{kind}:{self.counter or name}", self.limit(), self.shadow, shared_tag)
+        return Rule(f"{kind}:{self.counter or name}", self.limit(), self.shadow, shared_tag, self.by)
 
 
 def _which(value: Any) -> str:

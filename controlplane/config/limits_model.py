@@ -27,13 +27,22 @@ class Unlimited(Model):
     """Only `true`. Otherwise there are numbers, and no such key."""
 
 
-class RuleLimit(Limit):
+class CountedLimit(Limit):
     """The numbers of a rule beside the tiers. A shadow only counts, and reports what it would have refused."""
 
     shadow: bool = False
     """Whether the rule only counts, and reports what would have been over limit."""
     counter: Name | None = None
     """The name that the rule counts under, if not its own. What was spent then stays spent when the rule is renamed."""
+
+
+class RuleLimit(CountedLimit):
+    """The numbers of a route's own rule. A shadow only counts, and reports what it would have refused."""
+
+    by: Literal["caller", "address", "both"] = "caller"
+    """Who is charged. `caller`: the verified caller, or an anonymous one's address. `address`: the client's address,
+    whoever calls. `both`: the caller and the address each have these numbers, and both must have room.
+    """
 
 
 def _which(value: Any) -> str:
@@ -50,7 +59,7 @@ RouteLimit = Annotated[Annotated[RuleLimit, Tag(NUMBERS)] | Annotated[Unlimited,
 """The same for callers of one route."""
 
 
-class GlobalLimit(RuleLimit):
+class GlobalLimit(CountedLimit):
     """A rule that all callers share: on a service's routes, on the routes named, or on every route."""
 
     name: Name

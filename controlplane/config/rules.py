@@ -199,6 +199,8 @@ def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Findin
         for path, limit in _own_limits(index, route):
             if isinstance(limit, RuleLimit) and (limit.shadow or limit.counter):
                 yield path, "shadow and counter need limits.enforced_by: ratelimit_service"
+            if isinstance(limit, RuleLimit) and limit.by != "caller":
+                yield (*path, "by"), "needs limits.enforced_by: ratelimit_service"
 
 
 def shared_rules_are_somewhere(config: GatewayConfig) -> Iterator[Finding]:

@@ -6,13 +6,14 @@ import hashlib
 import json
 
 from controlplane.config.callers import full_name
+from controlplane.config.limits_model import CountedLimit
 from controlplane.config.model import (
     Exempt,
     GatewayConfig,
     GlobalLimit,
     Provider,
     Route,
-    RouteLimit,
+    RuleLimit,
     TierLimit,
     Unlimited,
 )
@@ -98,12 +99,14 @@ def _limit(limit: TierLimit) -> dict[str, object]:
     return {"rps": rps, "rpm": limit.rpm, "burst": limit.burst}
 
 
-def _rule(limit: RouteLimit) -> dict[str, object]:
+def _rule(limit: CountedLimit | Unlimited) -> dict[str, object]:
     if isinstance(limit, Unlimited):
         return _limit(limit)
     further: dict[str, object] = {"shadow": True} if limit.shadow else {}
     if limit.counter:
         further["counter"] = limit.counter
+    if isinstance(limit, RuleLimit) and limit.by != "caller":
+        further["by"] = limit.by
     return _limit(limit) | further
 
 

@@ -400,7 +400,7 @@ routes:
   - name: order
     match: {path: "/orders/{id}", methods: [GET]}
     service: orders
-    limits: {rps: 2, rpm: 60, burst: 5, shadow: true, counter: orders-2}
+    limits: {rps: 2, rpm: 60, burst: 5, by: both, shadow: true, counter: orders-2}
 """
     ],
 }

@@ -33,6 +33,8 @@ def the_document() -> dict[str, Any]:
     document["routes"] += [
         a_route("plain", "discovery"),
         a_route("club", "discovery"),
+        a_route("by-address", "discovery", auth="required", limits=WIDE | {"rpm": 4, "by": "address"}),
+        a_route("by-both", "discovery", limits=WIDE | {"rpm": 4, "by": "both"}),
         a_route("inside", "discovery", ip={"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.0.0.13"]}),
         a_route("not-there", "discovery", ip={"deny": ["10.0.0.0/8"]}),
         a_route("login", "sync", cost=0, cost_from_response_status={"401": 1, 403: 2}, limits=WIDE | {"rpm": 3}),
@@ -44,11 +46,18 @@ def the_document() -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(scope="module")
-def tiered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Two replicas of the rate-limit service."""
-    with Gateway(tmp_path_factory.mktemp("tiers") / "run", "--ratelimit", "2", document=the_document()) as running:
+@pytest.fixture(scope="module", params=["authz_service", "envoy"])
+def tiered(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """Two replicas of the rate-limit service, whoever verifies callers."""
+    document = the_document()
+    document["auth"]["verified_by"] = request.param
+    with Gateway(tmp_path_factory.mktemp("tiers") / "run", "--ratelimit", "2", document=document) as running:
         yield running
+
+
+def asks_always(route: dict[str, Any]) -> bool:
+    """What quota mode cannot do."""
+    return "cost_from_response_status" in route or "by" in route.get("limits", ())
 
 
 def of_tier(tier: str) -> tuple[str, str]:
@@ -113,7 +122,7 @@ def test_no_limits_in_quota_mode(start: StartGateway) -> None:
     document = the_document()
     document["limits"]["enforced_by"] = "envoy"
     del document["limits"]["global"], document["limits"]["exempt"]
-    document["routes"] = [route for route in document["routes"] if "cost_from_response_status" not in route]
+    document["routes"] = [route for route in document["routes"] if not asks_always(route)]
     gateway = start(document=document)
 
     assert set(statuses(gateway, 450, of_tier("staff"))) == {200}
@@ -241,3 +250,29 @@ def test_a_route_by_address(tiered: Gateway, route: str, address: str, status: i
         assert answer.json()["error"] == {"code": "FORBIDDEN", "message": "Not allowed from this address"}
         assert answer.value("x-ratelimit-limit") is None
         assert answer.value("x-request-id")
+
+
+def a_place() -> tuple[str, str]:
+    return ("X-Forwarded-For", client_address())
+
+
+def test_by_address_on_a_route_that_requires_a_caller(tiered: Gateway) -> None:
+    """Whoever calls from an address spends what it has; the caller's own budget is not touched."""
+    here, there, path, subject = a_place(), a_place(), "/t/by-address", unique()
+    caller = bearer(token(subject, "free"))
+
+    assert statuses(tiered, 2, here, caller, path=path) == [200] * 2
+    assert statuses(tiered, 3, here, of_tier("pro"), path=path) == [200, 200, 429]
+    assert statuses(tiered, 1, here, caller, path=path) == [429]
+    assert statuses(tiered, 1, there, caller, path=path) == [200]
+    assert used(tiered, here[1], "route:t-by-address") == 4
+    assert used(tiered, subject, "tier") == 0
+
+
+def test_by_both(tiered: Gateway) -> None:
+    """A caller over all addresses, and an address over all callers; an anonymous caller is charged once."""
+    path, caller, here = "/t/by-both", of_tier("free"), a_place()
+
+    assert [statuses(tiered, 1, a_place(), caller, path=path) for _ in range(5)] == [[200]] * 4 + [[429]]
+    assert [statuses(tiered, 1, here, of_tier("free"), path=path) for _ in range(5)] == [[200]] * 4 + [[429]]
+    assert statuses(tiered, 5, a_place(), path=path) == [200] * 4 + [429]
