@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
+from controlplane.config.callers import API_KEYS, full_name
 from controlplane.config.model import GatewayConfig
 from controlplane.errors import LimitsRejected, LimitsUnavailable
 from controlplane.protos import struct
@@ -19,7 +20,6 @@ from service_kit.networks import Prefixes, network_of
 
 SERVICE = "mgw.limits.v1.Operator"
 TIMEOUT_SECONDS = 1.0
-API_KEYS = "apikey"
 ANONYMOUS = "anonymous"
 
 
@@ -52,9 +52,7 @@ def find_caller(given: str, tier: str | None, config: GatewayConfig) -> Caller:
     if network is not None:
         return Caller(None, network, tier or ANONYMOUS, is_tier_assumed=False)
     providers = {provider.name: provider for provider in config.auth.providers}
-    name, slash, subject = given.partition("/")
-    if not (slash and subject and (name in providers or name == API_KEYS)):
-        name, subject = config.auth.providers[0].name, given
+    name, _, subject = full_name(given, config).partition("/")
     if tier is not None:
         return Caller(f"{name}/{subject}", None, tier, is_tier_assumed=False)
     if name == API_KEYS:

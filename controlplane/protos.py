@@ -31,6 +31,7 @@ from envoy_api.envoy.config.listener.v3 import listener_pb2 as listener
 from envoy_api.envoy.config.ratelimit.v3 import rls_pb2 as rls_config
 from envoy_api.envoy.config.route.v3 import route_components_pb2 as route_components
 from envoy_api.envoy.config.route.v3 import route_pb2 as route
+from envoy_api.envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2 as cel_filter
 from envoy_api.envoy.extensions.access_loggers.stats.v3 import stats_pb2 as stats_logger
 from envoy_api.envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream_logger
 from envoy_api.envoy.extensions.common.matching.v3 import extension_matcher_pb2 as extension_matcher
@@ -97,6 +98,7 @@ __all__ = [
     "boolean",
     "bootstrap",
     "buffer_filter",
+    "cel_filter",
     "circuit_breaker",
     "cluster",
     "composite_filter",

@@ -63,7 +63,12 @@ def caller_tag(descriptor: Descriptor, anonymous_key: str, prefixes: Prefixes = 
         return _tag("caller", descriptor.caller)
     if anonymous_key == "shared":
         return _tag("shared", "")
-    return _tag("address", network_of(descriptor.remote_address, prefixes))
+    return address_tag(descriptor.remote_address, prefixes)
+
+
+def address_tag(address: str, prefixes: Prefixes = BY_DEFAULT) -> str:
+    """Stands for a client's address, whoever calls from there."""
+    return _tag("address", network_of(address, prefixes))
 
 
 def shared_tag(name: str) -> str:

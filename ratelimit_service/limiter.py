@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from ratelimit_service.clocks import monotonic_us, wall_clock_us
 from ratelimit_service.counters.base import Counters
 from ratelimit_service.counters.memory import MemoryCounters
-from ratelimit_service.descriptors import Descriptor, caller_tag
+from ratelimit_service.descriptors import Descriptor, address_tag, caller_tag
 from ratelimit_service.errors import CountersUnavailable
 from ratelimit_service.leases import NO_LEASE, Lease, LeaseRequest, Leases, Report
 from ratelimit_service.limits import (
@@ -18,6 +18,7 @@ from ratelimit_service.limits import (
     SECOND_US,
     Charge,
     CounterKey,
+    Rule,
     Verdict,
     judge,
     shadows_over_limit,
@@ -63,7 +64,7 @@ class Limiter:
     async def check(self, descriptors: Sequence[Descriptor], plan: Plan) -> Decision:
         """One decision for all descriptors of a request: all charges are made, or none."""
         charges = charges_for(descriptors, plan)
-        if not charges:
+        if not charges or plan.exempt.has(descriptors[0].caller, descriptors[0].remote_address):
             return UNLIMITED
         report = may_lease(descriptors, plan)
         lease_request = NO_LEASE if report is None else self._lease_request(charges, report, plan)
@@ -116,8 +117,9 @@ def charges_for(descriptors: Sequence[Descriptor], plan: Plan) -> list[Charge]:
         route = plan.route(descriptor.route)
         hits = min(descriptor.hits if descriptor.is_post_charge else route.cost * descriptor.hits, MAX_CHARGE)
         tag = caller_tag(descriptor, plan.anonymous_key, plan.prefixes)
-        for rule in route.rules(descriptor.tier):
-            charge = Charge(rule.shared_tag or tag, rule, hits, descriptor.is_post_charge)
+        charged = [(each, rule) for rule in route.rules(descriptor.tier) for each in tags(rule, tag, descriptor, plan)]
+        for each, rule in charged:
+            charge = Charge(each, rule, hits, descriptor.is_post_charge)
             key = charge.key
             earlier = charges.get(key)
             if earlier is not None:
@@ -126,6 +128,14 @@ def charges_for(descriptors: Sequence[Descriptor], plan: Plan) -> list[Charge]:
                 charge = charge._replace(hits=together, is_post_charge=is_post_charge)
             charges[key] = charge
     return [charge for charge in charges.values() if charge.hits or not charge.is_post_charge]
+
+
+def tags(rule: Rule, caller: str, descriptor: Descriptor, plan: Plan) -> tuple[str, ...]:
+    """Whose counters the rule charges. An anonymous caller is its address, which is charged once."""
+    if rule.by == "caller" or rule.shared_tag:
+        return (rule.shared_tag or caller,)
+    address = address_tag(descriptor.remote_address, plan.prefixes)
+    return (address,) if rule.by == "address" or address == caller else (caller, address)
 
 
 def with_prepaid(charges: Sequence[Charge], leased: int) -> list[Charge]:

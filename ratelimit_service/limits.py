@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 SECOND_US = 1_000_000
 WINDOW_US = 60 * SECOND_US
@@ -20,6 +20,7 @@ MAX_CHARGE = 2 * MAX_NUMBER
 NEVER = -1
 """The wait of a request that costs more than the whole limit."""
 
+Charged = Literal["caller", "address", "both"]
 BURST, MINUTE = "burst", "minute"
 
 
@@ -55,6 +56,8 @@ class Rule:
     """It counts, and reports what would have been over limit. It has no effect on the request."""
     shared_tag: str = ""
     """For a rule that all callers share: stands in the caller's place."""
+    by: Charged = "caller"
+    """Who is charged."""
 
 
 class CounterKey(NamedTuple):

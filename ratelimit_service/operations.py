@@ -101,7 +101,7 @@ class Operations:
     async def do(self, verb: Verb, values: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         """The caller's counters after the operation. OperationRejected says what does not fit."""
         operation = read_operation(verb, values)
-        rules = plan.all_rules(operation.tier)
+        rules = {name: rule for name, rule in plan.all_rules(operation.tier).items() if _concerns(rule, operation)}
         tag = caller_tag(_descriptor(operation), plan.anonymous_key, plan.prefixes)
         done: dict[str, Any] = {}
         match operation:
@@ -120,6 +120,8 @@ class Operations:
                 key = CounterKey(tag, _own(rules, operation.rule).name)
                 done["removed"] = bool(await self._counters.operate(key, "remove"))
                 await _leases_end()
+        if plan.exempt.has(operation.caller, operation.remote_address):
+            done["exempt"] = True
         return done | {"tier_known": operation.tier in plan.tiers, "rules": await self._peek(tag, list(rules.values()))}
 
     async def _reset(self, tag: str, rules: Mapping[str, Rule], operation: Reset) -> int:
@@ -201,6 +203,11 @@ def _numbers(limit: Limit) -> dict[str, float]:
 
 def _unix(at_us: int) -> int:
     return -(-at_us // SECOND_US)
+
+
+def _concerns(rule: Rule, operation: Operation) -> bool:
+    """What is counted by address alone is seen under the address."""
+    return operation.caller == NOBODY or rule.by != "address"
 
 
 def _own(rules: Mapping[str, Rule], name: str) -> Rule:

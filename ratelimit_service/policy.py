@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from ratelimit_service.descriptors import ANONYMOUS, shared_tag
 from ratelimit_service.errors import PolicyRejected
-from ratelimit_service.limits import MAX_NUMBER, Limit, Rule
+from ratelimit_service.exempt import Exempt
+from ratelimit_service.limits import MAX_NUMBER, Charged, Limit, Rule
 from service_kit.networks import Prefixes
 
 OnStoreFailure = Literal["share", "open", "closed"]
@@ -53,13 +55,14 @@ class Unlimited(_Part):
 
 
 class RuleNumbers(LimitNumbers):
-    """The numbers of a further rule. `counter` is the name it counts under, if not its own."""
+    """The numbers of a further rule. `counter` is the name it counts under, if not its own; `by` is who is charged."""
 
     shadow: bool = False
     counter: Annotated[str, Field(min_length=1)] | None = None
+    by: Charged = "caller"
 
     def rule(self, kind: str, name: str, shared_tag: str = "") -> Rule:
-        return Rule(f"{kind}:{self.counter or name}", self.limit(), self.shadow, shared_tag)
+        return Rule(f"{kind}:{self.counter or name}", self.limit(), self.shadow, shared_tag, self.by)
 
 
 def _which(value: Any) -> str:
@@ -95,6 +98,20 @@ class GlobalNumbers(RuleNumbers):
         return self.rule("global", self.name, shared_tag(self.counter or self.name))
 
 
+class ExemptNames(_Part):
+    """Whom no rule holds for."""
+
+    cidrs: list[str] = []
+    callers: list[str] = []
+
+    @field_validator("cidrs")
+    @classmethod
+    def networks(cls, cidrs: list[str]) -> list[str]:
+        for cidr in cidrs:
+            ip_network(cidr)
+        return cidrs
+
+
 class RatelimitPolicy(_Part):
     """The document, as in docs/agreements.md."""
 
@@ -106,6 +123,7 @@ class RatelimitPolicy(_Part):
     tiers: Annotated[dict[str, TierLimit], Field(min_length=1)]
     routes: dict[str, RouteOverride] = {}
     shared: Annotated[list[GlobalNumbers], Field(alias="global")] = []
+    exempt: ExemptNames = ExemptNames()
     epoch: str = ""
 
 
@@ -137,6 +155,7 @@ class Plan:
     routes: Mapping[str, RoutePlan]
     default: RoutePlan
     tiers: tuple[str, ...]
+    exempt: Exempt
     epoch: str = ""
     """Names the numbers. Leases are granted to whoever asks under the same name, so to nobody where there is none."""
 
@@ -186,6 +205,7 @@ def _compile(policy: RatelimitPolicy) -> Plan:
         routes=routes,
         default=_with_shared(default, everywhere),
         tiers=tuple(own),
+        exempt=Exempt.of(policy.exempt.cidrs, policy.exempt.callers),
         epoch=policy.epoch,
     )
 

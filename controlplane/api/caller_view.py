@@ -68,12 +68,13 @@ class CallerView(View):
     reset: Annotated[int, Field(description="Counters that had spent something (reset)")] = 0
     granted: Annotated[int, Field(description="Requests given back (grant)")] = 0
     removed: Annotated[bool, Field(description="Whether an override was in force (its removal)")] = False
+    exempt: Annotated[bool, Field(description="Whether no rule holds for it")] = False
     rules: list[RuleView]
 
 
 def view(who: Caller, answer: Mapping[str, Any]) -> CallerView:
     """The answer of the rate-limit service about `who`, for people. What the operation did not do stays unset."""
-    done = {key: answer[key] for key in ("reset", "granted", "removed") if key in answer}
+    done = {key: answer[key] for key in ("reset", "granted", "removed", "exempt") if key in answer}
     return CallerView(
         caller=who.caller,
         address=who.address,

@@ -44,6 +44,10 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 
 
+Status = Annotated[str, Field(pattern=r"^[1-5][0-9]{2}$")]
+"""An HTTP status, as a mapping's key."""
+
+
 def check_rate(value: float) -> float:
     """The limiter counts in thousandths of a request a second, and would round anything finer."""
     if round(value, 3) != value:

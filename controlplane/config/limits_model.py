@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from controlplane.config.fields import Model, Name, Rate, StoreFailure
+from controlplane.config.fields import Cidr, Model, Name, Rate, StoreFailure, check_subject
 
 
 class Limit(Model):
@@ -27,7 +27,7 @@ class Unlimited(Model):
     """Only `true`. Otherwise there are numbers, and no such key."""
 
 
-class RuleLimit(Limit):
+class CountedLimit(Limit):
     """The numbers of a rule beside the tiers. A shadow only counts, and reports what it would have refused."""
 
     shadow: bool = False
@@ -36,12 +36,22 @@ class RuleLimit(Limit):
     """The name that the rule counts under, if not its own. What was spent then stays spent when the rule is renamed."""
 
 
+class RuleLimit(CountedLimit):
+    """The numbers of a route's own rule. A shadow only counts, and reports what it would have refused."""
+
+    by: Literal["caller", "address", "both"] = "caller"
+    """Who is charged. `caller`: the verified caller, or an anonymous one's address. `address`: the client's address,
+    whoever calls. `both`: the caller and the address each have these numbers, and both must have room.
+    """
+
+
 def _which(value: Any) -> str:
     """The tag of what a value is meant to be. Tags are in brackets, and no problem's path shows them."""
     is_unlimited = "unlimited" in value if isinstance(value, dict) else isinstance(value, Unlimited)
     return UNLIMITED if is_unlimited else NUMBERS
 
 
+ExemptCaller = Annotated[str, Field(min_length=1), AfterValidator(check_subject)]
 NUMBERS, UNLIMITED = "[numbers]", "[unlimited]"
 TierLimit = Annotated[Annotated[Limit, Tag(NUMBERS)] | Annotated[Unlimited, Tag(UNLIMITED)], Discriminator(_which)]
 """What a tier may ask: numbers, or as much as it likes."""
@@ -49,7 +59,7 @@ RouteLimit = Annotated[Annotated[RuleLimit, Tag(NUMBERS)] | Annotated[Unlimited,
 """The same for callers of one route."""
 
 
-class GlobalLimit(RuleLimit):
+class GlobalLimit(CountedLimit):
     """A rule that all callers share: on a service's routes, on the routes named, or on every route."""
 
     name: Name
@@ -73,6 +83,15 @@ class Leases(Model):
     """Whether there are leases."""
 
 
+class Exempt(Model):
+    """Whom no limit holds for, the shared ones included. Nothing is counted for them."""
+
+    cidrs: Annotated[list[Cidr], Field(max_length=1000)] = []
+    """Client addresses, after trusted hops: `203.0.113.7`, or `10.0.0.0/8`. Whoever calls from there is exempt."""
+    callers: Annotated[list[ExemptCaller], Field(max_length=1000)] = []
+    """Verified callers: `PROVIDER/SUBJECT`, `apikey/SUBJECT`, or a subject of the first provider."""
+
+
 class Limits(Model):
     """How much each tier may ask, and what holds while the store does not answer."""
 
@@ -92,6 +111,8 @@ class Limits(Model):
     """
     leases: Leases = Leases()
     """Requests of busy callers that are charged in advance and pass inside Envoy."""
+    exempt: Exempt = Exempt()
+    """Addresses and callers that are not limited."""
     tiers: dict[Name, TierLimit]
     """The tier table: numbers by tier name, or `{unlimited: true}`. `anonymous` is required."""
     shared: Annotated[list[GlobalLimit], Field(alias="global")] = []

@@ -33,6 +33,7 @@ from controlplane.config.fields import (
     ShownQuery,
 )
 from controlplane.config.limits_model import (
+    Exempt,
     GlobalLimit,
     Leases,
     Limit,
@@ -42,7 +43,7 @@ from controlplane.config.limits_model import (
     TierLimit,
     Unlimited,
 )
-from controlplane.config.route_model import Match, Route
+from controlplane.config.route_model import Ip, Match, Route
 from controlplane.config.service_model import Breaker, Endpoint, HealthCheck, Pool, Retries, Service, ServiceRetries
 
 __all__ = [
@@ -55,11 +56,13 @@ __all__ = [
     "Cors",
     "DecisionCache",
     "Endpoint",
+    "Exempt",
     "GatewayConfig",
     "GlobalLimit",
     "HeaderName",
     "HealthCheck",
     "Http2",
+    "Ip",
     "Leases",
     "Limit",
     "Limits",

@@ -9,11 +9,13 @@ from pydantic import AfterValidator, Field
 from controlplane.config.cors_model import Cors
 from controlplane.config.fields import (
     AuthMode,
+    Cidr,
     ClaimName,
     Method,
     Model,
     Name,
     Seconds,
+    Status,
     StoreFailure,
     check_path_template,
 )
@@ -30,6 +32,15 @@ class Match(Model):
     """
     methods: Annotated[list[Method], Field(min_length=1)]
     """The methods. `HEAD` is served wherever `GET` is."""
+
+
+class Ip(Model):
+    """From which client addresses a route may be called, after trusted hops. Others get 403 `FORBIDDEN`."""
+
+    allow: Annotated[list[Cidr], Field(max_length=1000)] = []
+    """The addresses that may call, such as `203.0.113.7` or `10.0.0.0/8`. Empty: every address."""
+    deny: Annotated[list[Cidr], Field(max_length=1000)] = []
+    """The addresses that may not, also if they are allowed."""
 
 
 class Route(Model):
@@ -53,6 +64,8 @@ class Route(Model):
     """
     providers: list[Name] = []
     """The providers whose tokens count here; `apikey` stands for API keys. Empty: every provider."""
+    ip: Ip | None = None
+    """From which addresses the route may be called."""
     timeout_seconds: Seconds | None = None
     """How long a request may take, in seconds, instead of the service's."""
     retries: Retries | None = None
@@ -64,11 +77,17 @@ class Route(Model):
     otherwise. Held bodies cost memory: up to `max_request_bytes` for each request in progress. Limits count a request
     when its headers come. The upstream sees a held one later: `listener.request_timeout_seconds` bounds by how much.
     """
-    cost: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many requests one request counts as."""
+    cost: Annotated[int, Field(ge=0, le=10_000)] = 1
+    """How many requests one request counts as. With 0 it charges nothing, and is refused while nothing is left."""
     cost_from_response_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     """A header of the upstream's response that holds a whole number. So much is charged after the response, beside
     `cost`; it never makes a request fail.
+    """
+    cost_from_response_status: Annotated[
+        dict[Status, Annotated[int, Field(ge=1, le=10_000)]], Field(json_schema_extra={"additionalProperties": False})
+    ] = {}
+    """What a response costs by its status, if it is the upstream's own. So much is charged after the response, beside
+    `cost`; it never makes a request fail. `{"401": 1}` with `cost: 0` counts failed logins alone.
     """
     limits: RouteLimit | None = None
     """Numbers of the route's own, for each caller, instead of the tier's. `{unlimited: true}`: none."""

@@ -187,14 +187,20 @@ def quotas_know_tiers_and_routes_alone(config: GatewayConfig) -> Iterator[Findin
     """A bucket inside Envoy is one caller's, and is asked before the answer."""
     if config.limits.enforced_by != "envoy":
         return
+    if config.limits.exempt.cidrs or config.limits.exempt.callers:
+        yield ("limits", "exempt"), "needs limits.enforced_by: ratelimit_service"
     if config.limits.shared:
         yield ("limits", "global"), "rules that callers share need limits.enforced_by: ratelimit_service"
     for index, route in enumerate(config.routes):
         if route.cost_from_response_header:
             yield ("routes", index, "cost_from_response_header"), "needs limits.enforced_by: ratelimit_service"
+        if route.cost_from_response_status:
+            yield ("routes", index, "cost_from_response_status"), "needs limits.enforced_by: ratelimit_service"
         for path, limit in _own_limits(index, route):
             if isinstance(limit, RuleLimit) and (limit.shadow or limit.counter):
                 yield path, "shadow and counter need limits.enforced_by: ratelimit_service"
+            if isinstance(limit, RuleLimit) and limit.by != "caller":
+                yield (*path, "by"), "needs limits.enforced_by: ratelimit_service"
 
 
 def shared_rules_are_somewhere(config: GatewayConfig) -> Iterator[Finding]:

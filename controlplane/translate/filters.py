@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from google.protobuf.message import Message
@@ -12,6 +12,7 @@ from controlplane.config.model import Auth, GatewayConfig, SecurityHeaders
 from controlplane.topology import AUTHZ_CLUSTER, RATELIMIT_CLUSTER
 from controlplane.translate import (
     bodies,
+    client_addresses,
     filter_matcher,
     forwarded_for,
     jwt_authn,
@@ -66,6 +67,8 @@ def http_filters(config: GatewayConfig, keys: EnvoyKeys) -> list[protos.hcm.Http
         http_filter(CORS, protos.cors_filter.Cors()),
         # Ends what the request filter rejects. After CORS, so that a browser can read the error.
         http_filter(FAULT, rejections.reject()),
+        # Before anybody is asked who calls from there.
+        http_filter(client_addresses.RBAC, client_addresses.rbac()),
         # Before the limiter: the limit depends on the caller.
         http_filter(EXT_AUTHZ, _identity(config, keys)),
         # After authz, whose metadata says whom to charge.
@@ -251,16 +254,20 @@ def rate_limit_actions(route: str, lease: str = leases.ASKED[1]) -> protos.route
     )
 
 
-def post_charge(asked: protos.route_components.RateLimit, header: str) -> protos.Any:
-    """The route's descriptor twice: before the request, and when the stream is done with a response header as its hits.
+def post_charge(asked: protos.route_components.RateLimit, late_hits: Sequence[str]) -> protos.Any:
+    """The route's descriptor before the request, and again for each of the formats when the stream is done, with what
+    it says of the response as its hits.
 
-    Without a number in that header nothing is sent. Envoy 1.40 reads hits from the filter's own settings of a route
-    only.
+    Where a format gives no number its descriptor is not sent. Envoy 1.40 reads hits from the filter's own settings of
+    a route only.
     """
-    post = protos.route_components.RateLimit(actions=asked.actions, apply_on_stream_done=True)
-    post.actions.append(Actions(generic_key=Actions.GenericKey(descriptor_key="charge", descriptor_value="late")))
-    post.hits_addend.format = f"%RESP({header})%"
-    return protos.any_of(protos.ratelimit_filter.RateLimitPerRoute(rate_limits=[asked, post]))
+    rate_limits = [asked]
+    for hits in late_hits:
+        post = protos.route_components.RateLimit(actions=asked.actions, apply_on_stream_done=True)
+        post.actions.append(Actions(generic_key=Actions.GenericKey(descriptor_key="charge", descriptor_value="late")))
+        post.hits_addend.format = hits
+        rate_limits.append(post)
+    return protos.any_of(protos.ratelimit_filter.RateLimitPerRoute(rate_limits=rate_limits))
 
 
 def _from_authz(key: str, default: str) -> Actions.MetaData:

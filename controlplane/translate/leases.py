@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane import protos
-from controlplane.config.model import GatewayConfig, Route
+from controlplane.config.model import GatewayConfig, Route, RuleLimit
 from controlplane.translate.headers import Header, Setting
 from controlplane.translate.policies import ratelimit_policy
 
@@ -26,11 +26,19 @@ def epoch(config: GatewayConfig) -> str:
 
 def route_settings(config: GatewayConfig, route: Route, of_limits: str) -> dict[str, str]:
     """What leases.lua is told of a route. Routes that charge the same share a caller's lease."""
-    if not are_used(config) or route.cost_from_response_header or route.cost == 0:
+    if not are_used(config) or _asks_always(route):
         return {}
     shared = any(rule.service or rule.routes for rule in config.limits.shared)
     departs = shared or route.limits or route.tier_limits or route.cost != 1 or route.on_store_failure
     return {Setting.LIMITS: f"{of_limits}/{route.name if departs else ''}"}
+
+
+def _asks_always(route: Route) -> bool:
+    """Whether no request may be prepaid: what it costs, or to whom, is known too late; or it may be refused unasked."""
+    own = (route.limits, *route.tier_limits.values())
+    by_address = any(isinstance(limit, RuleLimit) and limit.by != "caller" for limit in own)
+    late = route.cost_from_response_header or route.cost_from_response_status
+    return bool(by_address or late or route.cost == 0 or route.ip)
 
 
 def asked(name: str = ASKED[1]) -> protos.route_components.RateLimit.Action:

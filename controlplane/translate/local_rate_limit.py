@@ -6,13 +6,14 @@ caller's tier. Each Envoy counts for itself, so with N of them a caller may have
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from controlplane import protos
 from controlplane.config.model import GatewayConfig, Limit, Limits, Route, RuleLimit, TierLimit, Unlimited
 from controlplane.translate import leases
 from controlplane.translate.headers import Header, Key, Namespace
+from controlplane.translate.policies import exempt_callers
 
 LOCAL_RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 STATUS = protos.http_status.StatusCode.Locked
@@ -32,8 +33,8 @@ def idle() -> protos.local_ratelimit.LocalRateLimit:
     return protos.local_ratelimit.LocalRateLimit(stat_prefix=STAT_PREFIX, token_bucket=_bucket(UNBOUNDED, UNBOUNDED))
 
 
-def policy(limits: Limits) -> protos.Any:
-    """The tier table as local buckets."""
+def policy(limits: Limits, exempt: Sequence[str] = ()) -> protos.Any:
+    """The tier table as local buckets. `exempt` are callers by their full names."""
     everyone = protos.percent.FractionalPercent(numerator=100)
     always = protos.base.RuntimeFractionalPercent(default_value=everyone)
     return protos.any_of(
@@ -44,7 +45,7 @@ def policy(limits: Limits) -> protos.Any:
             filter_enabled=always,
             filter_enforced=always,
             always_consume_default_token_bucket=protos.boolean(False),
-            descriptors=list(_descriptors(limits)),
+            descriptors=[*_descriptors(limits), *_exempt(limits, exempt)],
             rate_limits=[protos.route_components.RateLimit(actions=actions) for actions in _descriptor_actions(limits)],
             max_dynamic_descriptors=protos.uint32(MAX_CALLERS),
         )
@@ -54,7 +55,7 @@ def policy(limits: Limits) -> protos.Any:
 def of_route(route: Route, config: GatewayConfig) -> protos.Any:
     """The same for one route, whose limits hold instead of the tiers'."""
     tiers = {tier: in_force(route, tier, limit) for tier, limit in config.limits.tiers.items()}
-    return policy(config.limits.model_copy(update={"tiers": tiers}))
+    return policy(config.limits.model_copy(update={"tiers": tiers}), exempt_callers(config))
 
 
 def in_force(route: Route, tier: str, of_tier: TierLimit) -> TierLimit:
@@ -94,6 +95,23 @@ def _descriptors(limits: Limits) -> Iterator[protos.local_ratelimit_descriptor.L
     if "anonymous" in limited:
         anonymous = [*first, Entry(key="tier", value="anonymous"), Entry(key="remote_address")]
         yield _descriptor(limited["anonymous"], anonymous)
+
+
+def _exempt(
+    limits: Limits, callers: Sequence[str]
+) -> Iterator[protos.local_ratelimit_descriptor.LocalRateLimitDescriptor]:
+    """A caller by name comes before any caller of its tier, and has a bucket that is never empty."""
+    for tier in sorted(limits.tiers):
+        for caller in callers:
+            entries = [
+                Entry(key="decided", value="no"),
+                Entry(key="tier", value=tier),
+                Entry(key="caller", value=caller),
+            ]
+            yield protos.local_ratelimit_descriptor.LocalRateLimitDescriptor(
+                entries=[Entry(key=leases.ASKED[0], value=leases.ASKED[1]), *entries],
+                token_bucket=_bucket(UNBOUNDED, UNBOUNDED),
+            )
 
 
 def _descriptor(limit: Limit, entries: list[Entry]) -> protos.local_ratelimit_descriptor.LocalRateLimitDescriptor:

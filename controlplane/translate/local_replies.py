@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from controlplane import protos
-from controlplane.translate import hosts, leases, local_rate_limit, rejections
+from controlplane.translate import client_addresses, hosts, leases, local_rate_limit, rejections
 from controlplane.translate.formats import first_of, valid_id
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 
@@ -41,6 +41,7 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
         _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
     )
     yield _over_fallback_limit()
+    yield _error(_details(client_addresses.DENIED), 403, "FORBIDDEN", "Not allowed from this address")
     # authz's own 403 keeps its body. Any other 403 is Envoy's, for an https:// URL over plain text.
     yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
     yield _error(_status(403), 400, "BAD_REQUEST", "The request is malformed")
@@ -174,6 +175,13 @@ def compare_status(operator: protos.accesslog.ComparisonFilter.Op.ValueType, sta
     value = protos.runtime_uint32(status, "mgw.status")
     comparison = protos.accesslog.ComparisonFilter(op=operator, value=value)
     return Filter(status_code_filter=protos.accesslog.StatusCodeFilter(comparison=comparison))
+
+
+def _details(details: str) -> Filter:
+    """A filter on what Envoy says of the response."""
+    expression = protos.cel_filter.ExpressionFilter(expression=f"response.code_details == '{details}'")
+    named = protos.accesslog.ExtensionFilter(name="cel", typed_config=protos.any_of(expression))
+    return Filter(extension_filter=named)
 
 
 def _path(path: str) -> Filter:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 
-from controlplane.config.model import GatewayConfig, GlobalLimit, Provider, Route, RouteLimit, TierLimit, Unlimited
+from controlplane.config.callers import full_name
+from controlplane.config.limits_model import CountedLimit
+from controlplane.config.model import (
+    Exempt,
+    GatewayConfig,
+    GlobalLimit,
+    Provider,
+    Route,
+    RuleLimit,
+    TierLimit,
+    Unlimited,
+)
 
 
 def authz_policy(config: GatewayConfig) -> dict[str, object]:
@@ -63,7 +74,7 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
     """How much each tier may ask; routes appear only where they depart from the default."""
     limits = config.limits
     routes = {route.name: _route(route) for route in config.routes}
-    policy = {
+    policy: dict[str, object] = {
         "anonymous_key": limits.anonymous_key,
         "ipv4_prefix": limits.ipv4_prefix,
         "ipv6_prefix": limits.ipv6_prefix,
@@ -71,7 +82,14 @@ def ratelimit_policy(config: GatewayConfig, replicas: int) -> dict[str, object]:
         "tiers": {name: _limit(limit) for name, limit in limits.tiers.items()},
         "routes": {name: settings for name, settings in routes.items() if settings},
     } | ({"global": [_global(rule, config) for rule in limits.shared]} if limits.shared else {})
+    if limits.exempt != Exempt():
+        policy["exempt"] = {"cidrs": sorted(limits.exempt.cidrs), "callers": exempt_callers(config)}
     return policy | {"epoch": _digest(policy), "replicas": max(1, replicas)}
+
+
+def exempt_callers(config: GatewayConfig) -> list[str]:
+    """By their full names."""
+    return sorted({full_name(caller, config) for caller in config.limits.exempt.callers})
 
 
 def _limit(limit: TierLimit) -> dict[str, object]:
@@ -81,12 +99,14 @@ def _limit(limit: TierLimit) -> dict[str, object]:
     return {"rps": rps, "rpm": limit.rpm, "burst": limit.burst}
 
 
-def _rule(limit: RouteLimit) -> dict[str, object]:
+def _rule(limit: CountedLimit | Unlimited) -> dict[str, object]:
     if isinstance(limit, Unlimited):
         return _limit(limit)
     further: dict[str, object] = {"shadow": True} if limit.shadow else {}
     if limit.counter:
         further["counter"] = limit.counter
+    if isinstance(limit, RuleLimit) and limit.by != "caller":
+        further["by"] = limit.by
     return _limit(limit) | further
 
 

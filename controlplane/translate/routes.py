@@ -15,6 +15,7 @@ from controlplane.config.model import Auth, GatewayConfig, Method, Route, Servic
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
     bodies,
+    client_addresses,
     cors,
     decision_cache,
     filters,
@@ -22,6 +23,7 @@ from controlplane.translate import (
     jwt_authn,
     leases,
     local_rate_limit,
+    policies,
     rate_limit_quota,
     retries,
 )
@@ -52,7 +54,9 @@ def route_configuration(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> pro
     host.routes.extend(routes(config, keys))
     host.typed_per_filter_config[bodies.BODY].CopyFrom(bodies.of_all_routes(config))
     cors.put_on_host(host, config)
-    host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(local_rate_limit.policy(config.limits))
+    host.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
+        local_rate_limit.policy(config.limits, policies.exempt_callers(config))
+    )
     host.virtual_clusters.extend(_ai_agents())
     if rate_limit_quota.is_used(config):
         _leave_our_own_uncounted(host)
@@ -180,9 +184,9 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
     if (again := retries.policy(route, service)) is not None:
         result.route.retry_policy.CopyFrom(again)
         result.request_body_buffer_limit.CopyFrom(bodies.kept_for_retries(route, config))
-    if route.cost_from_response_header:
+    if late := list(_late_hits(route)):
         (asked,) = result.route.rate_limits
-        post_charged = filters.post_charge(asked, route.cost_from_response_header)
+        post_charged = filters.post_charge(asked, late)
         result.typed_per_filter_config[filters.RATE_LIMIT].CopyFrom(post_charged)
         del result.route.rate_limits[:]
     settings = _script_settings(route, config, epochs)
@@ -194,12 +198,25 @@ def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epoc
         result.typed_per_filter_config[local_rate_limit.LOCAL_RATE_LIMIT].CopyFrom(
             local_rate_limit.of_route(route, config)
         )
+    if route.ip:
+        result.typed_per_filter_config[client_addresses.RBAC].CopyFrom(client_addresses.of_route(route.ip))
     if (body := bodies.of_route(route, config)) is not None:
         result.typed_per_filter_config[bodies.BODY].CopyFrom(body)
     result.typed_per_filter_config[filters.EXT_AUTHZ].CopyFrom(
         filters.no_authz() if route.auth == "none" else filters.authz_policy(authz_context(route))
     )
     return result
+
+
+def _late_hits(route: Route) -> Iterator[str]:
+    """What a response costs, as formats of which each gives a number or nothing."""
+    if route.cost_from_response_header:
+        yield f"%RESP({route.cost_from_response_header})%"
+    if route.cost_from_response_status:
+        costs = sorted(route.cost_from_response_status.items())
+        from_upstream = "response.code_details == 'via_upstream'"
+        cases = "".join(f"{from_upstream} && response.code == {status} ? '{cost}' : " for status, cost in costs)
+        yield f"%CEL({cases}'')%"
 
 
 def _script_settings(route: Route, config: GatewayConfig, epochs: Epochs) -> dict[str, str]:

@@ -205,11 +205,18 @@ limits:
   ipv6_prefix: 56             # what each customer of the provider has
   on_store_failure: share
   leases: {enabled: true}
+  exempt: {cidrs: [10.0.0.0/8]}
   tiers:
     anonymous: {rps: 5, rpm: 100, burst: 10}
     free: {rps: 10, rpm: 200, burst: 20}
   global:
     - {name: everything, rps: 5000, rpm: 100000, burst: 10000}
+"""
+    ],
+    "Exempt": [
+        """\
+limits:
+  exempt: {cidrs: [10.0.0.0/8, "2001:db8::/32"], callers: [platform/nightly-job, apikey/monitoring]}
 """
     ],
     "Leases": [
@@ -352,12 +359,23 @@ routes:
     retries: {attempts: 1}
     buffer_request: true
     max_request_bytes: 65536
+    ip: {allow: [10.0.0.0/8]}
     cost: 2
     cost_from_response_header: x-cost
+    cost_from_response_status: {"404": 1}
     limits: {rps: 2, rpm: 60, burst: 5}
     tier_limits: {free: {rps: 1, rpm: 30, burst: 2}}
     on_store_failure: closed
     cors: {allow_origins: ["*"], allow_credentials: false}
+"""
+    ],
+    "Ip": [
+        """\
+routes:
+  - name: order
+    match: {path: "/orders/{id}", methods: [GET]}
+    service: orders
+    ip: {allow: [10.0.0.0/8, "2001:db8::/32"], deny: [10.0.0.13]}
 """
     ],
     "Match": [
@@ -382,7 +400,7 @@ routes:
   - name: order
     match: {path: "/orders/{id}", methods: [GET]}
     service: orders
-    limits: {rps: 2, rpm: 60, burst: 5, shadow: true, counter: orders-2}
+    limits: {rps: 2, rpm: 60, burst: 5, by: both, shadow: true, counter: orders-2}
 """
     ],
 }

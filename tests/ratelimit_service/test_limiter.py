@@ -208,3 +208,21 @@ def test_routes_that_depart_have_leases_of_their_own() -> None:
     reports = [may_lease([a_worker(f"e1/{route}")], LEASED_PLAN) for route in ("", "search")]
 
     assert [report and report.holder for report in reports] == ["w/", "w/search"]
+
+
+def test_who_is_charged() -> None:
+    """By caller, by address, or both; what is one is charged once."""
+    plan = read_policy(
+        {
+            "tiers": {"anonymous": NUMBERS, "free": NUMBERS},
+            "routes": {by: {"limits": NUMBERS | {"by": by}} for by in ("caller", "address", "both")},
+        }
+    )
+
+    def charged(route: str, caller: str = "p/u1") -> list[str]:
+        return [charge.tag for charge in charges_for([a_request_to_count(route, caller=caller)], plan)]
+
+    (caller,), (address,), both = charged("caller"), charged("address"), charged("both")
+    assert caller != address
+    assert both == [caller, address]
+    assert charged("caller", "-") == charged("address", "-") == charged("both", "-") == [address]

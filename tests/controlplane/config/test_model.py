@@ -269,7 +269,7 @@ def test_bad_endpoints(url: str, message: str) -> None:
         (model.Breaker, {"open_seconds": 0}, "open_seconds"),
         (model.Route, ROUTE | {"auth": "maybe"}, "auth"),
         (model.Route, ROUTE | {"scopes": ["a b"]}, "scopes.0"),
-        (model.Route, ROUTE | {"cost": 0}, "cost"),
+        (model.Route, ROUTE | {"cost": -1}, "cost"),
         (model.Route, ROUTE | {"on_store_failure": "panic"}, "on_store_failure"),
         (model.Route, ROUTE | {"match": {"path": "/a", "methods": []}}, "match.methods"),
         (model.Route, ROUTE | {"match": {"path": "/a", "methods": ["TRACE"]}}, "match.methods.0"),

@@ -238,6 +238,18 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "limits.global",
         "need limits.enforced_by: ratelimit_service",
     ),
+    "a cost of no status": (
+        LAST,
+        f'{LAST[:-1]}, cost_from_response_status: {{"4xx": 1}}}}',
+        "routes.16.cost_from_response_status.4xx",
+        "match pattern",
+    ),
+    "a cost by status of nothing": (
+        LAST,
+        f"{LAST[:-1]}, cost_from_response_status: {{!401: 0}}}}",
+        "routes.16.cost_from_response_status.401",
+        "greater than or equal to 1",
+    ),
     "a rate too slow for quotas": (
         OF_LIMITS + "    anonymous: {rps: 5,",
         OF_LIMITS.replace("ratelimit_service", "envoy") + "    anonymous: {!rps: 0.016,",
@@ -601,3 +613,31 @@ def test_no_document_raises_anything_else(base: Any, mutations: list[tuple[list[
     except ConfigRejected as refusal:
         assert refusal.problems
         assert all(problem.message and problem.line for problem in refusal.problems)
+
+
+@pytest.mark.parametrize(
+    ("limits", "route", "place"),
+    [
+        ({"exempt": {"cidrs": ["10.0.0.0/8"]}}, {}, ("limits", "exempt")),
+        ({"exempt": {"callers": ["job"]}}, {}, ("limits", "exempt")),
+        ({}, {"cost": 0}, ("routes", 0, "cost")),
+        ({}, {"cost_from_response_status": {"401": 1}}, ("routes", 0, "cost_from_response_status")),
+        ({}, {"limits": {"rps": 1, "rpm": 9, "burst": 1, "by": "address"}}, ("routes", 0, "limits", "by")),
+        (
+            {},
+            {"tier_limits": {"free": {"rps": 1, "rpm": 9, "burst": 1, "by": "both"}}},
+            ("routes", 0, "tier_limits", "free", "by"),
+        ),
+        ({}, {"limits": {"rps": 0.01, "rpm": 9, "burst": 1}}, ("routes", 0, "limits", "rps")),
+    ],
+)
+def test_what_quota_mode_cannot_do(limits: Any, route: Any, place: Any) -> None:
+    """It is a problem in that mode, at its place, and none in the other."""
+    tiers = {tier: {"rps": 1, "rpm": 10, "burst": 2} for tier in ("anonymous", "free")}
+
+    def found(enforced_by: str) -> list[Any]:
+        whole = {"tiers": tiers, "enforced_by": enforced_by} | limits
+        return [path for path, _ in rules.check(a_config(limits=whole, routes=[a_route(**route).model_dump()]))]
+
+    assert found("envoy") == [place]
+    assert found("ratelimit_service") == []

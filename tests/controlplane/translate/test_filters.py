@@ -26,7 +26,7 @@ def test_the_order_of_the_chain() -> None:
     names = [name.rpartition(".")[2] for name in chain()]
 
     assert names[:4] == ["lua", "header_mutation", "cors", "fault"]
-    assert names[4:] == ["ext_authz", "ratelimit", "local_ratelimit", "body", "router"]
+    assert names[4:] == ["rbac", "ext_authz", "ratelimit", "local_ratelimit", "body", "router"]
 
 
 def made_unless(found: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:

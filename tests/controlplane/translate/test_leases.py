@@ -48,6 +48,9 @@ def test_a_global_rule_may_make_any_route_differ() -> None:
 def test_a_route_whose_cost_comes_with_the_response_has_none() -> None:
     """Nothing can be charged in advance."""
     assert told(cost_from_response_header="x-cost") is None
+    assert told(cost_from_response_status={"401": 1}) is None
+    assert told(limits={"rps": 1, "rpm": 1, "burst": 1, "by": "both"}) is None
+    assert told(ip={"deny": ["10.0.0.0/8"]}) is None
 
 
 @pytest.mark.parametrize("limits", [{"leases": {"enabled": False}}, {"enforced_by": "envoy"}], ids=str)

@@ -16,6 +16,7 @@ CODES = {
     "REQUEST_TIMEOUT": {408},
     "NOT_FOUND": {404},
     "METHOD_NOT_ALLOWED": {405},
+    "FORBIDDEN": {403},
     "TIMEOUT": {504},
     "PAYLOAD_TOO_LARGE": {413},
     "INTERNAL_ERROR": {500},

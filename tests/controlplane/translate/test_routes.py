@@ -292,15 +292,20 @@ def test_every_operators_route_is_limited_alike() -> None:
 
 
 def test_the_response_may_say_what_a_request_cost() -> None:
-    """Such a route has a second descriptor, sent with the response, with the response's header as its hits."""
+    """Such a route has further descriptors, sent with the response, with its header or its status as their hits."""
     packed = route_named(rich_config(), "best").typed_per_filter_config["envoy.filters.http.ratelimit"]
     settings = protos.ratelimit_filter.RateLimitPerRoute()
     packed.Unpack(settings)
-    first, late = settings.rate_limits
+    first, by_header, by_status = settings.rate_limits
 
-    assert (late.apply_on_stream_done, late.hits_addend.format) == (True, "%RESP(X-Cost)%")
-    assert list(late.actions)[:-1] == list(first.actions)
-    assert late.actions[-1].generic_key.descriptor_value == "late"
+    assert by_header.hits_addend.format == "%RESP(X-Cost)%"
+    assert by_status.hits_addend.format.endswith(
+        "response.code_details == 'via_upstream' && response.code == 410 ? '2' : '')%"
+    )
+    for late in (by_header, by_status):
+        assert late.apply_on_stream_done
+        assert list(late.actions)[:-1] == list(first.actions)
+        assert late.actions[-1].generic_key.descriptor_value == "late"
 
 
 def metadata_action(key: str, default: str) -> dict[str, Any]:
