@@ -144,8 +144,8 @@ class Service:
         self.upstream.status = 500
         for _ in range(FAILURES):
             assert await self.ask() == 500
-        await self.until("open", 2)
-        await until(self._refuses_everywhere, 2)
+        await self.until("open", 10)
+        await until(self._refuses_everywhere, 10)
 
     async def _refuses_everywhere(self) -> bool:
         """Connections are spread over an Envoy's threads, so several tell of all of them."""

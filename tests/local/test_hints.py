@@ -80,7 +80,7 @@ def test_the_loop_asks_for_more_than_a_free_caller_has() -> None:
     free = default_config().limits.tiers["free"]
     assert isinstance(free, Limit)
 
-    assert f"the free tier has {free.burst} requests at once, then {free.rps} a second" in text
+    assert f"the free tier has {free.burst} requests at once, then {free.rps:g} a second" in text
     (times,) = re.findall(r"seq (\d+)", text)
     assert free.burst < int(times) < 2 * free.burst
 
