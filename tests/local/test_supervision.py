@@ -212,13 +212,18 @@ def test_the_secret_is_made_once(mgw: Mgw) -> None:
     assert (mgw.directory / "jwt_secret").read_text() == secret
 
 
+TAKES_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has what it starts with `&` ignore it
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_giving_up_while_it_starts_leaves_nothing(mgw: Mgw) -> None:
     """Ctrl-C before a detached start is ready takes the daemon along."""
     stuck = f"{sys.executable} -c 'import signal; signal.pause()'"
     process = subprocess.Popen(
-        mgw.command(*LIGHT, "--wrap", f"redis={stuck}"),
-        env=mgw.environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in what a shell starts with `&`
+        [sys.executable, "-c", TAKES_SIGINT, *mgw.command(*LIGHT, "--wrap", f"redis={stuck}")], env=mgw.environment
     )
     assert eventually((mgw.directory / "run.json").exists)
     demo = mgw.component("demo")["address"]
