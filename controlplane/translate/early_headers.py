@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, product, zip_longest
+from typing import Any
 
 from controlplane import protos
 from controlplane.config.model import GatewayConfig, Listener
 from controlplane.translate import forwarded_for
 from controlplane.translate.filters import HOP_BY_HOP
-from controlplane.translate.headers import Header, Mark
+from controlplane.translate.headers import RESERVED_PREFIXES, Header, Mark
 
 HeaderMutation = protos.mutation_rules.HeaderMutation
 HeaderValueOption = protos.base.HeaderValueOption
 
 OURS = "x[-_](user[-_](id|tier|issuer)|(envoy|gateway|mgw)[-_][!-~]*)"
-"""Request headers whose value is ours."""
+"""Request headers whose value is ours, in every spelling."""
 
 X_FORWARDED = "x[-_]forwarded([-_](([!-eg-~]|f[!-np-~]|fo[!-qs-~]|for[!-~])[!-~]*|fo?))?"
 """All but X-Forwarded-For, to which the client's address is appended. RE2 has no lookahead, and Envoy takes no pattern
@@ -54,7 +55,7 @@ def mutations(config: GatewayConfig) -> list[protos.mutation_rules.HeaderMutatio
     """The mutations, in order. A client's request id is kept aside, because Envoy makes one for every request; the
     request filter puts the client's back if it is valid."""
     return [
-        _remove_matching(removed_pattern(config)),
+        *_families(config),
         *(_remove(name) for name in removed_names(config)),
         *(_overwrite(Header.FORWARDED_FOR, value) for value in forwarded_for.values(config.listener)),
         _set(Header.UNFIT, _unfit(config.listener)),
@@ -83,9 +84,23 @@ def underscores(listener: Listener) -> protos.protocol.HttpProtocolOptions.Heade
     return options.ALLOW if listener.keep_underscores else options.DROP_HEADER
 
 
-def removed_pattern(config: GatewayConfig) -> str:
-    """Names that go, as Envoy has them: in lower case."""
-    return OURS if forwarded_for.are_proxies_trusted(config.listener) else f"{OURS}|{X_FORWARDED}"
+def _families(config: GatewayConfig) -> Iterator[HeaderMutation]:
+    """Removes what is named by a beginning. Envoy tries each on every header of every request, and a prefix costs a
+    tenth of a pattern. With `_` in names only a pattern will do."""
+    are_trusted = forwarded_for.are_proxies_trusted(config.listener)
+    if config.listener.keep_underscores:
+        pattern = OURS if are_trusted else f"{OURS}|{X_FORWARDED}"
+        yield _remove_matching(safe_regex=protos.regex_matcher.RegexMatcher(regex=pattern))
+        return
+    for prefix in RESERVED_PREFIXES:
+        yield _remove_matching(prefix=prefix)
+    yield from (_remove(name) for name in (Header.USER_ID, Header.USER_TIER, Header.USER_ISSUER))
+    if not are_trusted:
+        yield _set(Header.FORWARDED_FOR_KEPT, f"%REQ({Header.FORWARDED_FOR})%")
+        yield _remove("x-forwarded")
+        yield _remove_matching(prefix="x-forwarded-")
+        yield _set(Header.FORWARDED_FOR, f"%REQ({Header.FORWARDED_FOR_KEPT})%")
+        yield _remove(Header.FORWARDED_FOR_KEPT)
 
 
 def removed_names(config: GatewayConfig) -> Iterator[str]:
@@ -109,8 +124,8 @@ def _with_underscores(name: str) -> Iterator[str]:
             yield spelling
 
 
-def _remove_matching(pattern: str) -> HeaderMutation:
-    matcher = protos.string_matcher.StringMatcher(safe_regex=protos.regex_matcher.RegexMatcher(regex=pattern))
+def _remove_matching(**how: Any) -> HeaderMutation:
+    matcher = protos.string_matcher.StringMatcher(**how)
     return HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=matcher))
 
 

@@ -24,6 +24,10 @@ class Header(StrEnum):
     """The path is malformed or hides something; the value is `Mark.PATH`.
     Set: request_filter.lua. Read: the first route and the local reply, which make it a 400. Reaches no upstream."""
 
+    FORWARDED_FOR_KEPT = "x-mgw-xff"
+    """The client's X-Forwarded-For, out of the way while all that begins with `x-forwarded-` is removed.
+    Set, read and removed: early header mutation."""
+
     UNFIT = "x-mgw-unfit"
     """What is wrong with the header fields as a whole: `Mark.FIELDS` or `Mark.PATH`; usually absent.
     Set: early header mutation. Read: request_filter.lua, which rejects the request. Reaches no upstream."""
@@ -101,6 +105,10 @@ REMOVED_BEFORE_UPSTREAM = (
     Header.LEASE_REPORT,
 )
 """What the router removes. `CLIENT_REQUEST_ID` is gone by then, and no rejected request gets so far."""
+
+
+RESERVED_PREFIXES = ("x-mgw-", "x-gateway-", "x-envoy-")
+"""No client's header begins so. The three of the user are reserved by name."""
 
 
 class ResponseHeader(StrEnum):

@@ -9,9 +9,10 @@ from itertools import chain
 
 import pytest
 
-from controlplane.translate import early_headers, headers
+from controlplane.translate import headers
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 from tests.support.configs import default_config
+from tests.support.early import is_removed
 
 FOLDER = resources.files("controlplane.translate")
 SOURCES = [
@@ -37,16 +38,16 @@ def test_nobody_else_spells_a_name(file: Traversable) -> None:
 def test_no_client_can_send_them(name: Header) -> None:
     """Every name is reserved, but for the two ids, which a client may choose and the request filter checks, and for
     X-Forwarded-For, to which the client's address is appended."""
-    is_reserved = re.fullmatch(early_headers.removed_pattern(default_config()), name) is not None
-
-    assert is_reserved is (name not in (Header.REQUEST_ID, Header.CORRELATION_ID, Header.FORWARDED_FOR))
+    assert is_removed(default_config(), name) is (
+        name not in (Header.REQUEST_ID, Header.CORRELATION_ID, Header.FORWARDED_FOR)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in Header if name.startswith("x-mgw-")])
 def test_no_upstream_sees_an_internal_header(name: Header) -> None:
     """The router removes it, or it is gone by then, or the request is."""
-    is_gone = name in (Header.CLIENT_REQUEST_ID, Header.UNFIT)
-    is_rejected = name in (Header.BAD_REQUEST, Header.REJECTED, Header.OVER_LIMIT)
+    is_gone = name in (Header.CLIENT_REQUEST_ID, Header.FORWARDED_FOR_KEPT)
+    is_rejected = name in (Header.BAD_REQUEST, Header.UNFIT, Header.REJECTED, Header.OVER_LIMIT)
 
     assert (name in headers.REMOVED_BEFORE_UPSTREAM) is not (is_gone or is_rejected)
 
