@@ -6,15 +6,15 @@ So the usual request has a logger of its own, which reads headers alone. A reque
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from controlplane import protos
 from controlplane.config.model import RequestLines
 from controlplane.translate import masking
+from controlplane.translate.conditions import all_of, any_of, compare_status, flagged, on_header
 from controlplane.translate.formats import first_of
 from controlplane.translate.headers import Header as Name
 from controlplane.translate.headers import Key, Namespace, ResponseHeader
-from controlplane.translate.local_replies import compare_status
 
 Comparison = protos.accesslog.ComparisonFilter
 Filter = protos.accesslog.AccessLogFilter
@@ -144,7 +144,7 @@ def access_logs(which: RequestLines = "all", may_be_shadowed: bool = True) -> li
     failed = [
         *_of_unanswered(which),
         *_both_kinds("WARN", FIELDS, [_between(401, 403)]),
-        *_both_kinds("WARN", FAILED_FIELDS, [_any_of([_between(404, 499), compare_status(Comparison.EQ, 400)])]),
+        *_both_kinds("WARN", FAILED_FIELDS, [any_of(_between(404, 499), compare_status(Comparison.EQ, 400))]),
         *_both_kinds("ERROR", FAILED_FIELDS, [compare_status(Comparison.GE, 500)]),
     ]
     return failed if which == "failed" else [*_of_served(may_be_shadowed), *failed]
@@ -154,11 +154,11 @@ def _of_served(may_be_shadowed: bool) -> list[protos.accesslog.AccessLog]:
     served = _between(100, 399)
     shadow, no_shadow = ([_shadow(True)], [_shadow(False)]) if may_be_shadowed else ([], [])
     usual = [served, *map(_is_not, _TELLING_PATHS), *map(_is_not, _AGENTS), *no_shadow]
-    telling = [served, _any_of([*map(_is, _TELLING_PATHS), *shadow]), *map(_is_not, _AGENTS)]
+    telling = [served, any_of(*map(on_header, _TELLING_PATHS), *shadow), *map(_is_not, _AGENTS)]
     return [
         _logger("INFO", USUAL_FIELDS, usual),
         _logger("INFO", _of_people(SERVED_FIELDS), telling),
-        _logger("INFO", SERVED_FIELDS, [_any_of([*map(_is, _AGENTS)]), served]),
+        _logger("INFO", SERVED_FIELDS, [any_of(*map(on_header, _AGENTS)), served]),
     ]
 
 
@@ -168,9 +168,9 @@ def _of_unanswered(which: RequestLines) -> Iterator[protos.accesslog.AccessLog]:
     A malformed HTTP/2 request has not even headers, so no condition on a header holds for it.
     """
     none = compare_status(Comparison.LE, 0)
-    yield _logger("WARN", {**_of_people(SERVED_FIELDS), "error": "BAD_REQUEST"}, [none, _flags([PROTOCOL_ERROR])])
+    yield _logger("WARN", {**_of_people(SERVED_FIELDS), "error": "BAD_REQUEST"}, [none, flagged([PROTOCOL_ERROR])])
     if which == "all":
-        yield _logger("INFO", _of_people(SERVED_FIELDS), [none, _flags(OTHER_FLAGS)])
+        yield _logger("INFO", _of_people(SERVED_FIELDS), [none, flagged(OTHER_FLAGS)])
 
 
 def _of_people(fields: Mapping[str, object]) -> dict[str, object]:
@@ -180,15 +180,11 @@ def _of_people(fields: Mapping[str, object]) -> dict[str, object]:
 def _both_kinds(level: str, fields: Mapping[str, object], when: list[Filter]) -> Iterator[protos.accesslog.AccessLog]:
     """People's requests and agents'."""
     yield _logger(level, _of_people(fields), [*when, *map(_is_not, _AGENTS)])
-    yield _logger(level, fields, [*when, _any_of([*map(_is, _AGENTS)])])
+    yield _logger(level, fields, [*when, any_of(*map(on_header, _AGENTS))])
 
 
 def _between(first: int, last: int) -> Filter:
-    return _all_of([compare_status(Comparison.LE, last), compare_status(Comparison.GE, first)])
-
-
-def _is(header: protos.route_components.HeaderMatcher) -> Filter:
-    return Filter(header_filter=protos.accesslog.HeaderFilter(header=header))
+    return all_of(compare_status(Comparison.LE, last), compare_status(Comparison.GE, first))
 
 
 def _is_not(header: protos.route_components.HeaderMatcher) -> Filter:
@@ -197,7 +193,7 @@ def _is_not(header: protos.route_components.HeaderMatcher) -> Filter:
         inverted.string_match.CopyFrom(header.string_match)
     else:
         inverted.present_match = header.present_match
-    return _is(inverted)
+    return on_header(inverted)
 
 
 def _shadow(is_there: bool) -> Filter:
@@ -215,19 +211,6 @@ def _shadow(is_there: bool) -> Filter:
     )
 
 
-def _flags(flags: Sequence[str]) -> Filter:
-    """Whether the request has one of Envoy's flags."""
-    return Filter(response_flag_filter=protos.accesslog.ResponseFlagFilter(flags=flags))
-
-
-def _all_of(filters: list[Filter]) -> Filter:
-    return Filter(and_filter=protos.accesslog.AndFilter(filters=filters))
-
-
-def _any_of(filters: list[Filter]) -> Filter:
-    return Filter(or_filter=protos.accesslog.OrFilter(filters=filters))
-
-
 def _logger(level: str, fields: Mapping[str, object], conditions: list[Filter]) -> protos.accesslog.AccessLog:
     """Writes a line if all conditions hold. Envoy takes two or more of them."""
     log = protos.stream_logger.StdoutAccessLog(
@@ -235,5 +218,5 @@ def _logger(level: str, fields: Mapping[str, object], conditions: list[Filter]) 
             json_format=protos.struct({"level": level, **fields}), omit_empty_values=True
         )
     )
-    when = _all_of(conditions)
+    when = all_of(*conditions)
     return protos.accesslog.AccessLog(name="envoy.access_loggers.stdout", filter=when, typed_config=protos.any_of(log))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from controlplane import protos
 from controlplane.translate import client_addresses, hosts, leases, local_rate_limit, rejections
+from controlplane.translate.conditions import all_of, compare_status, flagged, on_header
 from controlplane.translate.formats import first_of, valid_id
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 
@@ -35,17 +36,17 @@ def _mappers(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     # Before the flags: a request that stalls has one of them as well.
     yield _error(_status(408), 408, "REQUEST_TIMEOUT", "The request did not arrive in time")
     # Before the breaker's flags: a failure that the retry budget did not allow to be repeated has UO as well.
-    yield _error(_flags(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
-    yield _error(_flags(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
+    yield _error(flagged(TIMEOUT_FLAGS), 504, "TIMEOUT", f"No answer in time from service: {SERVICE}")
+    yield _error(flagged(UPSTREAM_FLAGS), 502, "PROXY_ERROR", f"No answer from service: {SERVICE}")
     yield _error(
-        _flags(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
+        flagged(BREAKER_FLAGS), 503, "CIRCUIT_BREAKER_OPEN", f"Circuit breaker open for service: {SERVICE}", RETRY_AFTER
     )
     yield _over_fallback_limit()
     yield _error(_details(client_addresses.DENIED), 403, "FORBIDDEN", "Not allowed from this address")
     # authz's own 403 keeps its body. Any other 403 is Envoy's, for an https:// URL over plain text.
-    yield Mapper(filter=_all_of(_flags(("UAEX",)), _status(403)))
+    yield Mapper(filter=all_of(flagged(("UAEX",)), _status(403)))
     yield _error(_status(403), 400, "BAD_REQUEST", "The request is malformed")
-    unreachable = _all_of(_flags(("UAEX",)), _status(503))
+    unreachable = all_of(flagged(("UAEX",)), _status(503))
     yield _error(unreachable, 503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable", "1")
     for status, becomes, code, message in _BY_STATUS:
         retry_after = "1" if becomes == 503 else None
@@ -57,7 +58,7 @@ def _over_limit_again() -> protos.hcm.ResponseMapper:
     seconds = f"%REQ({Header.OVER_LIMIT})%"
     body = f'{{"error":{{"code":"RATE_LIMITED","message":"Too many requests","retry_after":{seconds}}}}}'
     headers = {ResponseHeader.ERROR: "RATE_LIMITED", "retry-after": seconds}
-    return _reply(_header(rejections.marked(Mark.OVER_LIMIT)), 429, body, headers)
+    return _reply(on_header(rejections.marked(Mark.OVER_LIMIT)), 429, body, headers)
 
 
 def _over_fallback_limit() -> protos.hcm.ResponseMapper:
@@ -70,18 +71,18 @@ def _over_fallback_limit() -> protos.hcm.ResponseMapper:
 def _rejected_requests() -> Iterator[protos.hcm.ResponseMapper]:
     """The errors of `routes.Rejection`: a cluster that does not exist, and the status chosen for that."""
     # Health is served without a host.
-    nameless = _all_of(_header(hosts.absent()), _flags(("NC",)))
-    for wrong in (_header(leases.has(Header.BAD_REQUEST)), _header(hosts.malformed()), nameless):
+    nameless = all_of(on_header(hosts.absent()), flagged(("NC",)))
+    for wrong in (on_header(leases.has(Header.BAD_REQUEST)), on_header(hosts.malformed()), nameless):
         yield _error(wrong, 400, "BAD_REQUEST", "The path or host is malformed or hides something")
-    yield _error(_all_of(_flags(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
-    not_allowed = _error(_all_of(_flags(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
+    yield _error(all_of(flagged(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
+    not_allowed = _error(all_of(flagged(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
     not_allowed.headers_to_add.append(_header_to_add("allow", ALLOW))
     yield not_allowed
 
 
 def _marked_requests() -> Iterator[protos.hcm.ResponseMapper]:
     """What the request filter rejected on the headers alone. The first is what authz says of the same request."""
-    marked = {mark: _header(rejections.marked(mark)) for mark in (Mark.NO_TOKEN, Mark.BODY, Mark.FIELDS)}
+    marked = {mark: on_header(rejections.marked(mark)) for mark in (Mark.NO_TOKEN, Mark.BODY, Mark.FIELDS)}
     no_token = _error(marked[Mark.NO_TOKEN], 401, "UNAUTHORIZED", "Authentication required")
     no_token.headers_to_add.append(_header_to_add("www-authenticate", "Bearer"))
     yield no_token
@@ -109,7 +110,7 @@ _BY_STATUS = (
 def _health_without_control_plane(version: str) -> Iterator[protos.hcm.ResponseMapper]:
     """The control plane computes health. Without it Envoy still serves, and must not be taken out of rotation."""
     not_ready = '{"ready":false,"services":{},"dependencies":{"authz":false}}'
-    yield _reply(_all_of(_path("/health/ready"), _flags(("UAEX",))), 503, not_ready, {"retry-after": "1"})
+    yield _reply(all_of(_path("/health/ready"), flagged(("UAEX",))), 503, not_ready, {"retry-after": "1"})
     unreachable = (*BREAKER_FLAGS, *TIMEOUT_FLAGS, *UPSTREAM_FLAGS)
     replies = {
         "/health/ready": '{"ready":true,"services":{},"dependencies":{"authz":true,"controlplane":false}}',
@@ -117,7 +118,7 @@ def _health_without_control_plane(version: str) -> Iterator[protos.hcm.ResponseM
         '"dependencies":{"controlplane":"unreachable"}}',
     }
     for path, body in replies.items():
-        yield _reply(_all_of(_path(path), _flags(unreachable)), 200, body, {})
+        yield _reply(all_of(_path(path), flagged(unreachable)), 200, body, {})
 
 
 def error_body(code: str, message: str) -> str:
@@ -162,19 +163,8 @@ def _header_to_add(name: str, value: str) -> protos.base.HeaderValueOption:
     )
 
 
-def _flags(flags: tuple[str, ...]) -> Filter:
-    return Filter(response_flag_filter=protos.accesslog.ResponseFlagFilter(flags=flags))
-
-
 def _status(status: int) -> Filter:
     return compare_status(protos.accesslog.ComparisonFilter.EQ, status)
-
-
-def compare_status(operator: protos.accesslog.ComparisonFilter.Op.ValueType, status: int) -> Filter:
-    """A filter on the response's status. The runtime key is required by the message and never set."""
-    value = protos.runtime_uint32(status, "mgw.status")
-    comparison = protos.accesslog.ComparisonFilter(op=operator, value=value)
-    return Filter(status_code_filter=protos.accesslog.StatusCodeFilter(comparison=comparison))
 
 
 def _details(details: str) -> Filter:
@@ -188,12 +178,4 @@ def _path(path: str) -> Filter:
     matcher = protos.route_components.HeaderMatcher(
         name=":path", string_match=protos.string_matcher.StringMatcher(exact=path)
     )
-    return _header(matcher)
-
-
-def _header(matcher: protos.route_components.HeaderMatcher) -> Filter:
-    return Filter(header_filter=protos.accesslog.HeaderFilter(header=matcher))
-
-
-def _all_of(*filters: Filter) -> Filter:
-    return Filter(and_filter=protos.accesslog.AndFilter(filters=filters))
+    return on_header(matcher)
