@@ -13,10 +13,9 @@ from controlplane import protos
 from controlplane.config.model import Auth, Cors, GatewayConfig, Route
 from controlplane.config.origins import ANY, pattern
 from controlplane.translate import filters
+from controlplane.translate.mutations import Action, write
 
 EnvoyRoute = protos.route_components.Route
-HeaderMutation = protos.mutation_rules.HeaderMutation
-HeaderValueOption = protos.base.HeaderValueOption
 StringMatcher = protos.string_matcher.StringMatcher
 
 ALLOW_ORIGIN = "access-control-allow-origin"
@@ -113,19 +112,12 @@ def _put(target: protos.route_components.VirtualHost | protos.route_components.R
 
 def _any_origin() -> protos.mutation_rules.HeaderMutation:
     """The same answer for everybody, so that it may be kept for everybody."""
-    return _append(ALLOW_ORIGIN, ANY, HeaderValueOption.OVERWRITE_IF_EXISTS)
+    return write(ALLOW_ORIGIN, ANY, Action.OVERWRITE_IF_EXISTS)
 
 
 def _vary() -> protos.mutation_rules.HeaderMutation:
     """On answers without an origin too, or a cache would hand them to a page that asks from one."""
-    return _append("vary", "Origin", HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
-
-
-def _append(
-    name: str, value: str, action: protos.base.HeaderValueOption.HeaderAppendAction.ValueType
-) -> protos.mutation_rules.HeaderMutation:
-    header = protos.base.HeaderValue(key=name, value=value)
-    return HeaderMutation(append=HeaderValueOption(header=header, append_action=action))
+    return write("vary", "Origin", Action.APPEND_IF_EXISTS_OR_ADD)
 
 
 def policy(cors: Cors, auth: Auth) -> protos.cors_filter.CorsPolicy:

@@ -15,9 +15,7 @@ from controlplane.config.model import GatewayConfig, Listener
 from controlplane.translate import forwarded_for
 from controlplane.translate.filters import HOP_BY_HOP
 from controlplane.translate.headers import RESERVED_PREFIXES, Header, Mark
-
-HeaderMutation = protos.mutation_rules.HeaderMutation
-HeaderValueOption = protos.base.HeaderValueOption
+from controlplane.translate.mutations import Action, HeaderMutation, remove, write
 
 OURS = "x[-_](user[-_](id|tier|issuer)|(envoy|gateway|mgw)[-_][!-~]*)"
 """Request headers whose value is ours, in every spelling."""
@@ -56,12 +54,15 @@ def mutations(config: GatewayConfig) -> list[protos.mutation_rules.HeaderMutatio
     request filter puts the client's back if it is valid."""
     return [
         *_families(config),
-        *(_remove(name) for name in removed_names(config)),
-        *(_overwrite(Header.FORWARDED_FOR, value) for value in forwarded_for.values(config.listener)),
-        _set(Header.UNFIT, _unfit(config.listener)),
-        _set(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
-        _remove(Header.REQUEST_ID),
-        *(_remove(name) for name in HOP_BY_HOP),
+        *(remove(name) for name in removed_names(config)),
+        *(
+            write(Header.FORWARDED_FOR, value, Action.OVERWRITE_IF_EXISTS)
+            for value in forwarded_for.values(config.listener)
+        ),
+        write(Header.UNFIT, _unfit(config.listener)),
+        write(Header.CLIENT_REQUEST_ID, "%REQ(X-REQUEST-ID)%"),
+        remove(Header.REQUEST_ID),
+        *(remove(name) for name in HOP_BY_HOP),
     ]
 
 
@@ -94,13 +95,13 @@ def _families(config: GatewayConfig) -> Iterator[HeaderMutation]:
         return
     for prefix in RESERVED_PREFIXES:
         yield _remove_matching(prefix=prefix)
-    yield from (_remove(name) for name in (Header.USER_ID, Header.USER_TIER, Header.USER_ISSUER))
+    yield from (remove(name) for name in (Header.USER_ID, Header.USER_TIER, Header.USER_ISSUER))
     if not are_trusted:
-        yield _set(Header.FORWARDED_FOR_KEPT, f"%REQ({Header.FORWARDED_FOR})%")
-        yield _remove("x-forwarded")
+        yield write(Header.FORWARDED_FOR_KEPT, f"%REQ({Header.FORWARDED_FOR})%")
+        yield remove("x-forwarded")
         yield _remove_matching(prefix="x-forwarded-")
-        yield _set(Header.FORWARDED_FOR, f"%REQ({Header.FORWARDED_FOR_KEPT})%")
-        yield _remove(Header.FORWARDED_FOR_KEPT)
+        yield write(Header.FORWARDED_FOR, f"%REQ({Header.FORWARDED_FOR_KEPT})%")
+        yield remove(Header.FORWARDED_FOR_KEPT)
 
 
 def removed_names(config: GatewayConfig) -> Iterator[str]:
@@ -127,22 +128,3 @@ def _with_underscores(name: str) -> Iterator[str]:
 def _remove_matching(**how: Any) -> HeaderMutation:
     matcher = protos.string_matcher.StringMatcher(**how)
     return HeaderMutation(remove_on_match=HeaderMutation.RemoveOnMatch(key_matcher=matcher))
-
-
-def _remove(name: str) -> HeaderMutation:
-    return HeaderMutation(remove=name)
-
-
-def _set(name: str, value: str) -> HeaderMutation:
-    return _append(name, value, HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
-
-
-def _overwrite(name: str, value: str) -> HeaderMutation:
-    """Only where it is there, and there is a value."""
-    return _append(name, value, HeaderValueOption.OVERWRITE_IF_EXISTS)
-
-
-def _append(name: str, value: str, action: HeaderValueOption.HeaderAppendAction.ValueType) -> HeaderMutation:
-    return HeaderMutation(
-        append=HeaderValueOption(header=protos.base.HeaderValue(key=name, value=value), append_action=action)
-    )

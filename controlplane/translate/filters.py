@@ -25,10 +25,9 @@ from controlplane.translate import (
 from controlplane.translate.formats import first_of, valid_id
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
 from controlplane.translate.jwt_authn import EnvoyKeys
+from controlplane.translate.mutations import Action, remove, write
 
 HttpFilter = protos.hcm.HttpFilter
-HeaderMutation = protos.mutation_rules.HeaderMutation
-HeaderValueOption = protos.base.HeaderValueOption
 Actions = protos.route_components.RateLimit.Action
 
 REQUEST_FILTER: str = Namespace.SCRIPT
@@ -133,33 +132,24 @@ def _script(source: str) -> Message:
     )
 
 
-def _set(name: str, value: str, *, only_if_absent: bool = False) -> HeaderMutation:
-    action = HeaderValueOption.ADD_IF_ABSENT if only_if_absent else HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-    return HeaderMutation(
-        append=HeaderValueOption(header=protos.base.HeaderValue(key=name, value=value), append_action=action)
-    )
-
-
 def _headers(security: SecurityHeaders, last_hop: str) -> Message:
     """To the upstream: the client's address, nothing of Envoy's own. To the client: the ids and security headers."""
-    client = protos.base.HeaderValue(key=Header.FORWARDED_FOR, value=last_hop)
-    appended = HeaderValueOption(header=client, append_action=HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
     response = [
         # An error of Envoy's has an id that is valid whatever failed; see `local_replies`.
-        _set(Header.REQUEST_ID, _error_id_or(Header.REQUEST_ID)),
+        write(Header.REQUEST_ID, _error_id_or(Header.REQUEST_ID)),
         # The router has removed an upstream's.
-        _set(Header.CORRELATION_ID, _error_id_or(Header.CORRELATION_ID), only_if_absent=True),
-        HeaderMutation(remove=ResponseHeader.ERROR_ID),
-        *(HeaderMutation(remove=name) for name in HOP_BY_HOP),
+        write(Header.CORRELATION_ID, _error_id_or(Header.CORRELATION_ID), Action.ADD_IF_ABSENT),
+        remove(ResponseHeader.ERROR_ID),
+        *(remove(name) for name in HOP_BY_HOP),
     ]
     if security.enabled:
-        response += [_set(name, value, only_if_absent=True) for name, value in _security_headers(security).items()]
+        response += [write(name, value, Action.ADD_IF_ABSENT) for name, value in _security_headers(security).items()]
     return protos.header_mutation.HeaderMutation(
         mutations=protos.header_mutation.Mutations(
             request_mutations=[
-                HeaderMutation(append=appended),
-                HeaderMutation(remove="x-envoy-external-address"),
-                _set(Header.CORRELATION_ID, "%REQ(X-REQUEST-ID)%", only_if_absent=True),
+                write(Header.FORWARDED_FOR, last_hop, Action.APPEND_IF_EXISTS_OR_ADD),
+                remove("x-envoy-external-address"),
+                write(Header.CORRELATION_ID, "%REQ(X-REQUEST-ID)%", Action.ADD_IF_ABSENT),
             ],
             response_mutations=response,
         )
@@ -172,13 +162,13 @@ def _error_id_or(header: str) -> str:
 
 def _ids_of_client() -> Message:
     """What `lua/request_ids.lua` does, where there is no script: the client's ids if they are valid."""
-    client = HeaderMutation(remove=Header.CLIENT_REQUEST_ID)
+    client = remove(Header.CLIENT_REQUEST_ID)
     return protos.header_mutation.HeaderMutation(
         mutations=protos.header_mutation.Mutations(
             request_mutations=[
-                _set(Header.REQUEST_ID, first_of(valid_id(Header.CLIENT_REQUEST_ID))),
+                write(Header.REQUEST_ID, first_of(valid_id(Header.CLIENT_REQUEST_ID))),
                 client,
-                _set(Header.CORRELATION_ID, first_of(valid_id(Header.CORRELATION_ID), ("REQ", Header.REQUEST_ID))),
+                write(Header.CORRELATION_ID, first_of(valid_id(Header.CORRELATION_ID), ("REQ", Header.REQUEST_ID))),
             ]
         )
     )

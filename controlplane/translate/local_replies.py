@@ -9,6 +9,7 @@ from controlplane.translate import client_addresses, hosts, leases, local_rate_l
 from controlplane.translate.conditions import all_of, compare_status, flagged, on_header
 from controlplane.translate.formats import first_of, valid_id
 from controlplane.translate.headers import Header, Key, Mark, Namespace, ResponseHeader
+from controlplane.translate.mutations import option
 
 Filter = protos.accesslog.AccessLogFilter
 Mapper = protos.hcm.ResponseMapper
@@ -76,7 +77,7 @@ def _rejected_requests() -> Iterator[protos.hcm.ResponseMapper]:
         yield _error(wrong, 400, "BAD_REQUEST", "The path or host is malformed or hides something")
     yield _error(all_of(flagged(("NC",)), _status(404)), 404, "NOT_FOUND", "No such route")
     not_allowed = _error(all_of(flagged(("NC",)), _status(500)), 405, "METHOD_NOT_ALLOWED", "Method not allowed here")
-    not_allowed.headers_to_add.append(_header_to_add("allow", ALLOW))
+    not_allowed.headers_to_add.append(option("allow", ALLOW))
     yield not_allowed
 
 
@@ -84,7 +85,7 @@ def _marked_requests() -> Iterator[protos.hcm.ResponseMapper]:
     """What the request filter rejected on the headers alone. The first is what authz says of the same request."""
     marked = {mark: on_header(rejections.marked(mark)) for mark in (Mark.NO_TOKEN, Mark.BODY, Mark.FIELDS)}
     no_token = _error(marked[Mark.NO_TOKEN], 401, "UNAUTHORIZED", "Authentication required")
-    no_token.headers_to_add.append(_header_to_add("www-authenticate", "Bearer"))
+    no_token.headers_to_add.append(option("www-authenticate", "Bearer"))
     yield no_token
     yield _error(marked[Mark.BODY], 413, *_TOO_LARGE)
     yield _error(marked[Mark.FIELDS], 431, *_TOO_MANY_FIELDS)
@@ -142,7 +143,7 @@ def _reply(when: Filter, status: int, body: str, headers: Mapping[str, str]) -> 
         body_format_override=protos.substitution.SubstitutionFormatString(
             text_format_source=protos.base.DataSource(inline_string=body), content_type="application/json"
         ),
-        headers_to_add=[_header_to_add(name, value) for name, value in headers.items()],
+        headers_to_add=[option(name, value) for name, value in headers.items()],
     )
 
 
@@ -152,15 +153,8 @@ def _ids() -> Iterator[protos.base.HeaderValueOption]:
     The request id goes by way of a header of its own, because a correlation id that is missing has to be the same.
     """
     given = (valid_id(Header.CLIENT_REQUEST_ID), valid_id(Header.REQUEST_ID))
-    yield _header_to_add(ResponseHeader.ERROR_ID, first_of(*given, ("UNIQUE_ID", "")))
-    yield _header_to_add(Header.CORRELATION_ID, first_of(valid_id(Header.CORRELATION_ID)))
-
-
-def _header_to_add(name: str, value: str) -> protos.base.HeaderValueOption:
-    return protos.base.HeaderValueOption(
-        header=protos.base.HeaderValue(key=name, value=value),
-        append_action=protos.base.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
+    yield option(ResponseHeader.ERROR_ID, first_of(*given, ("UNIQUE_ID", "")))
+    yield option(Header.CORRELATION_ID, first_of(valid_id(Header.CORRELATION_ID)))
 
 
 def _status(status: int) -> Filter:

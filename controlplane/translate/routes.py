@@ -23,6 +23,7 @@ from controlplane.translate import (
     jwt_authn,
     leases,
     local_rate_limit,
+    mutations,
     policies,
     rate_limit_quota,
     retries,
@@ -345,12 +346,7 @@ def _live(match: RouteMatch) -> protos.route_components.Route:
         direct_response=protos.route_components.DirectResponseAction(
             status=200, body=protos.base.DataSource(inline_string='{"status":"alive"}')
         ),
-        response_headers_to_add=[
-            protos.base.HeaderValueOption(
-                header=protos.base.HeaderValue(key="content-type", value="application/json"),
-                append_action=protos.base.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-            )
-        ],
+        response_headers_to_add=[mutations.option("content-type", "application/json")],
     )
     _ask_nobody(result)
     return result
