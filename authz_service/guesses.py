@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
-
 from authz_service.cache import GenerationCache
+from service_kit.networks import plain_address
 
 WINDOW_SECONDS = 60.0
 GOOD_SECONDS = 600.0
@@ -70,10 +69,7 @@ class Guesses:
 
 def network_of(address: str) -> str:
     """Whose tries are counted together: an IPv4 address, also one written as IPv6, or an IPv6 address's /64."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
+    parsed = plain_address(address)
+    if parsed is None:
         return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else parsed.packed[:NETWORK_BYTES].hex()
+    return str(parsed) if parsed.version == 4 else parsed.packed[:NETWORK_BYTES].hex()

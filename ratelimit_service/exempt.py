@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from service_kit.networks import plain_address
 
 Network = IPv4Network | IPv6Network
 
@@ -28,10 +30,6 @@ class Exempt:
 
 @lru_cache(maxsize=4096)
 def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
-    """IPv4 in the guise of IPv6 is IPv4. What is no address is nowhere."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    return any(parsed in network for network in networks)
+    """What is no address is nowhere."""
+    parsed = plain_address(address)
+    return parsed is not None and any(parsed in network for network in networks)
