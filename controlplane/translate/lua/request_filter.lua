@@ -106,11 +106,11 @@ local function on_request(handle)
     handle:respond({[":status"] = "400"}, "")
     return
   end
-  local is_usual = is_usual_path(raw)
-  if not is_usual then show(handle, raw) end
+  local is_usual, plain, query, is_shown = is_usual_path(raw)
+  if not is_usual then plain, query, is_shown = show(handle, raw) end
   local unfit = headers:get(UNFIT)
   if unfit ~= nil then return refuse(handle, headers, unfit) end
-  if is_usual or clean(handle, headers, raw) then identify(handle, headers) end
+  if is_usual or clean(handle, headers, plain, query, is_shown) then identify(handle, headers) end
 end
 
 -- What the request left for its response.

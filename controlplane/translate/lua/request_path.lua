@@ -1,7 +1,7 @@
 -- A request's path and query: put in order, or the request is rejected; and what the log may show of both.
 --
 -- Needs: names, config (query), path, mask.
--- Gives: is_usual(raw), show(handle, raw), clean(handle, headers, raw), reject(handle, headers).
+-- Gives: is_usual(raw), show(handle, raw), clean(handle, headers, plain, query, is_shown), reject(handle, headers).
 
 local names, config, path, mask = ...
 
@@ -20,10 +20,10 @@ local function is_usual(raw)
   return usual[raw] ~= nil
 end
 
-local function keep(raw)
-  if #raw > MAX_LENGTH then return end
+local function keep(plain)
+  if #plain > MAX_LENGTH then return end
   if count == MAX_PATHS then usual, count = {}, 0 end
-  usual[raw], count = true, count + 1
+  usual[plain], count = true, count + 1
 end
 
 local function reject(handle, headers)
@@ -39,6 +39,7 @@ local function parts(raw)
 end
 
 -- Tells the log what it may show. Before anything rejects the request, or the log would show the path as it came.
+-- Returns the path, the query, and whether the log shows the path as it is.
 local function show(handle, raw)
   local plain, query = parts(raw)
   if shown_query and query and query ~= "" then
@@ -46,14 +47,14 @@ local function show(handle, raw)
   end
   local shown = masked_path(plain)
   if shown ~= plain then handle:streamInfo():dynamicMetadata():set(GATEWAY, PATH_KEY, shown) end
+  return plain, query, shown == plain
 end
 
--- Gives the request its path in its one spelling. Returns false where the request is rejected instead.
-local function clean(handle, headers, raw)
-  local plain, query = parts(raw)
+-- Gives the request its path in its one spelling, from what `show` returned. Returns false where it rejects the request.
+local function clean(handle, headers, plain, query, is_shown)
   if query and not is_visible(query) then return reject(handle, headers) end
   if is_plain(plain) then
-    if query == nil and masked_path(plain) == plain then keep(raw) end
+    if query == nil and is_shown then keep(plain) end
     return true
   end
   local normal = normalised(plain)
