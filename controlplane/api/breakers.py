@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Request
 
 from controlplane.api.auth import Role, require
+from controlplane.api.changes import ChangeReason, ChangeRequest, rfc3339
 from controlplane.api.errors import ApiError
 from controlplane.api.openapi import problems
 from controlplane.breakers.controller import BreakerController
@@ -20,22 +20,10 @@ Viewer = Depends(require(Role.VIEWER))
 Editor = Annotated[str, Depends(require(Role.EDITOR))]
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("is printable text")
-    return value
-
-
-Reason = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
-
-
-class ForceRequest(BaseModel):
+class ForceRequest(ChangeRequest):
     """What a body may say."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     force: Force
-    reason: Reason = ""
 
 
 @router.get(
@@ -75,7 +63,7 @@ async def force(
     service: str,
     change: ForceRequest,
     by: Editor,
-    x_change_reason: Annotated[str, Header(max_length=1024)] = "",
+    x_change_reason: ChangeReason = "",
 ) -> dict[str, Any]:
     controller = _controller(request)
     try:
@@ -120,7 +108,7 @@ def _forced(forced: Override | None) -> dict[str, Any]:
     if forced is None:
         return {"force": "auto"}
     at = datetime.fromtimestamp(forced.at, UTC)
-    return {"force": forced.force, "reason": forced.reason, "by": forced.by, "at": _text(at)}
+    return {"force": forced.force, "reason": forced.reason, "by": forced.by, "at": rfc3339(at)}
 
 
 def _node(node: str, view: View, cap: int | None) -> dict[str, Any]:
@@ -135,8 +123,4 @@ def _node(node: str, view: View, cap: int | None) -> dict[str, Any]:
 
 
 def _moment(seconds_ago: float) -> str:
-    return _text(datetime.now(UTC) - timedelta(seconds=seconds_ago))
-
-
-def _text(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.now(UTC) - timedelta(seconds=seconds_ago))

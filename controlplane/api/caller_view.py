@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from controlplane.api.changes import rfc3339
 from controlplane.limits_client import Caller
 
 
@@ -88,10 +89,7 @@ def view(who: Caller, answer: Mapping[str, Any]) -> CallerView:
 def _rule(told: Mapping[str, Any]) -> RuleView:
     override = told.get("override")
     if override is not None:
-        override = OverrideView(**{**override, "expires_at": _rfc3339(override["expires_at"])})
+        override = OverrideView(
+            **{**override, "expires_at": rfc3339(datetime.fromtimestamp(override["expires_at"], UTC))}
+        )
     return RuleView(**{**told, "override": override})
-
-
-def _rfc3339(unix_seconds: float) -> str:
-    at = datetime.fromtimestamp(unix_seconds, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Body, Depends, Header, Query, Request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from fastapi import APIRouter, Body, Depends, Query, Request
+from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.api.auth import Role, require
 from controlplane.api.caller_view import CallerView, view
+from controlplane.api.changes import ChangeReason, ChangeRequest
 from controlplane.api.errors import ApiError
 from controlplane.api.openapi import problems
 from controlplane.errors import LimitsRejected, LimitsUnavailable
@@ -25,25 +26,9 @@ LONGEST_SECONDS = 366 * 24 * 3600
 UNITS = 1_000_000
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("is printable text")
-    return value
-
-
-Reason = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
 RuleName = Annotated[str, Field(min_length=1, max_length=200)]
 Editor = Annotated[str, Depends(require(Role.EDITOR))]
-ChangeReason = Annotated[str, Header(max_length=1024)]
 Tier = Annotated[str | None, Query(description="The caller's tier, which only its token tells")]
-
-
-class ChangeRequest(BaseModel):
-    """What a body may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    reason: Reason = ""
 
 
 class Reset(ChangeRequest):
