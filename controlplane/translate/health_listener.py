@@ -38,9 +38,7 @@ def listener(config: GatewayConfig, at: Address | None = None) -> protos.listene
 
 def _manager(config: GatewayConfig) -> protos.hcm.HttpConnectionManager:
     """As for clients, with health's routes and the few filters that these need."""
-    manager = listeners.connection_manager(config)
+    manager = listeners.connection_manager(config, chain=filters.health_filters(config))
     manager.stat_prefix = routes.HEALTH
-    del manager.http_filters[:]
-    manager.http_filters.extend(filters.health_filters(config))
     manager.route_config.CopyFrom(routes.health_route_configuration())
     return manager

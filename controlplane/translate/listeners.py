@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.duration_pb2 import Duration
 
 from controlplane import __version__, protos
@@ -90,12 +92,14 @@ def connection_limit(most: int, prefix: str = LISTENER) -> protos.listener_compo
     )
 
 
-def connection_manager(config: GatewayConfig, keys: EnvoyKeys = NO_KEYS) -> protos.hcm.HttpConnectionManager:
-    """How the gateway speaks HTTP with clients."""
+def connection_manager(
+    config: GatewayConfig, keys: EnvoyKeys = NO_KEYS, chain: Sequence[protos.hcm.HttpFilter] | None = None
+) -> protos.hcm.HttpConnectionManager:
+    """How the gateway speaks HTTP with clients. `chain` is for other filters than those that clients' requests pass."""
     return Hcm(
         stat_prefix="gateway",
         rds=protos.hcm.Rds(config_source=ads(), route_config_name=ROUTE_CONFIG),
-        http_filters=filters.http_filters(config, keys),
+        http_filters=filters.http_filters(config, keys) if chain is None else chain,
         local_reply_config=local_replies.local_replies(__version__),
         access_log=[
             *access_log.access_logs(config.log.requests, may_be_shadowed=not rate_limit_quota.is_used(config)),
