@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -57,6 +58,12 @@ def check_rate(value: float) -> float:
 
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000), AfterValidator(check_rate)]
 """Requests a second. `0.2` is one every five seconds."""
+
+
+def with_head(methods: Iterable[str]) -> set[str]:
+    """The methods, with HEAD wherever there is GET (RFC 9110, section 9.3.2)."""
+    found = set(methods)
+    return found | {"HEAD"} if "GET" in found else found
 
 
 class Model(BaseModel):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from controlplane import protos
+from controlplane.config.fields import with_head
 from controlplane.config.model import Auth, Cors, GatewayConfig, Route
 from controlplane.config.origins import ANY, pattern
 from controlplane.translate import filters
@@ -88,7 +89,7 @@ def _preflight(
     """What takes OPTIONS anyway, for preflights that ask for the member's methods."""
     result = EnvoyRoute()
     result.CopyFrom(answers)
-    methods = sorted({*member.match.methods, *(("HEAD",) if "GET" in member.match.methods else ())})
+    methods = sorted(with_head(member.match.methods))
     result.match.headers.extend([_header(":method", ["OPTIONS"]), _header("access-control-request-method", methods)])
     _put(result, policy, auth)
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane import protos
+from controlplane.config.fields import with_head
 from controlplane.config.model import IDEMPOTENT, Route, Service, ServiceRetries
 
 RetryPolicy = protos.route_components.RetryPolicy
@@ -38,8 +39,7 @@ def policy(route: Route, service: Service) -> protos.route_components.RetryPolic
 
 def repeatable(route: Route) -> list[str]:
     """The route's methods that may be retried, HEAD with GET. A POST or PATCH on the same route never is."""
-    methods = {*route.match.methods, *(["HEAD"] if "GET" in route.match.methods else [])}
-    return sorted(methods.intersection(IDEMPOTENT))
+    return sorted(with_head(route.match.methods).intersection(IDEMPOTENT))
 
 
 def budget(retries: ServiceRetries | None) -> protos.circuit_breaker.CircuitBreakers.Thresholds.RetryBudget:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from controlplane import protos
+from controlplane.config.fields import with_head
 from controlplane.config.model import Auth, GatewayConfig, Method, Route, Service
 from controlplane.topology import HEALTH_CLUSTER, NO_CLUSTER
 from controlplane.translate import (
@@ -159,13 +160,8 @@ def _piece(piece: str) -> str:
     return ".+" if piece.endswith("=**}") else "[^/]+"
 
 
-def _methods(methods: Sequence[str]) -> list[str]:
-    """The methods, with HEAD wherever there is GET (RFC 9110, section 9.3.2)."""
-    return sorted({*methods, "HEAD"} if "GET" in methods else set(methods))
-
-
 def _allowed(members: Sequence[Route]) -> str:
-    return ", ".join(_methods([method for route in members for method in route.match.methods]))
+    return ", ".join(sorted(with_head(method for route in members for method in route.match.methods)))
 
 
 def _forward(route: Route, service: Service, config: GatewayConfig, epochs: Epochs) -> protos.route_components.Route:
@@ -270,7 +266,7 @@ def _metadata(service: Service) -> protos.base.Metadata:
 
 
 def _method_matcher(methods: Sequence[Method]) -> protos.route_components.HeaderMatcher:
-    every = _methods(methods)
+    every = sorted(with_head(methods))
     if len(every) == 1:
         value = protos.string_matcher.StringMatcher(exact=every[0])
     else:
