@@ -50,7 +50,7 @@ local function show(handle, raw)
   return plain, query, shown == plain
 end
 
--- Gives the request its path in its one spelling, from what `show` returned. Returns false where it rejects the request.
+-- Gives the request its path in its one spelling, from what `show` returned. Returns false where it rejects it instead.
 local function clean(handle, headers, plain, query, is_shown)
   if query and not is_visible(query) then return reject(handle, headers) end
   if is_plain(plain) then
