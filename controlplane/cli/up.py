@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from controlplane.local.exits import USAGE, Failure
+from controlplane.local.numbers import whole_number
 from controlplane.local.options import EMBEDDED, LOG_MIB, Options, parse_only, parse_wraps
 from controlplane.local.plan import Surroundings, fixed_ports, plan, port_names
 from controlplane.local.resources import default_config
@@ -169,21 +170,14 @@ def _port_of(environment: Mapping[str, str]) -> int | None:
 
 def _workers_of(environment: Mapping[str, str]) -> int:
     """Envoy's worker threads: API_GATEWAY_WORKERS, or one for each core that this process may use."""
-    text = environment.get("API_GATEWAY_WORKERS")
-    if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdigit() or not 0 < int(text) <= 1024:
-        raise Failure(f"API_GATEWAY_WORKERS is no number from 1 to 1024: {text!r}", USAGE)
-    return int(text)
+    workers = whole_number(environment, "API_GATEWAY_WORKERS", 1, 1024)
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _log_mib_of(environment: Mapping[str, str]) -> int:
-    text = environment.get("MGW_LOG_MIB")
-    if not text:
-        return LOG_MIB
-    if not text.isdigit() or not 0 < int(text) <= 1 << 20:
-        raise Failure(f"MGW_LOG_MIB is no number from 1 to 1048576: {text!r}", USAGE)
-    return int(text)
+    return whole_number(environment, "MGW_LOG_MIB", 1, 1 << 20) or LOG_MIB
 
 
 def _say(text: str) -> None:

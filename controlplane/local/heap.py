@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from controlplane.local.exits import USAGE, Failure
+from controlplane.local.numbers import whole_number
 
 VARIABLE = "MGW_ENVOY_HEAP_MIB"
 LIMIT_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -16,12 +16,8 @@ LEAST_MIB, MOST_MIB = 64, 1 << 20
 
 def max_heap_bytes(environment: Mapping[str, str]) -> int:
     """The limit, in bytes. Raises Failure for a variable that is no number of MiB."""
-    text = environment.get(VARIABLE)
-    if not text:
-        return half_of(memory_bytes(), container_limit(LIMIT_FILES))
-    if not (text.isascii() and text.isdigit() and LEAST_MIB <= int(text) <= MOST_MIB):
-        raise Failure(f"{VARIABLE} is no number from {LEAST_MIB} to {MOST_MIB}: {text!r}", USAGE)
-    return int(text) << 20
+    mib = whole_number(environment, VARIABLE, LEAST_MIB, MOST_MIB)
+    return mib << 20 if mib is not None else half_of(memory_bytes(), container_limit(LIMIT_FILES))
 
 
 def half_of(machine: int, container: int | None) -> int:
